@@ -1,0 +1,25 @@
+//! The pure core: what an event is, how it is named, filtered, paged and hashed.
+//!
+//! Nothing in here knows of a database, a wire or a setting file, and nothing in here reads a clock except through
+//! [`Clock`]. The protobuf messages of the leaf format are the one thing it takes from outside ([`wire`], [`leaf`]).
+
+pub mod clock;
+pub mod event;
+pub mod filter;
+pub mod leaf;
+pub mod limits;
+pub mod name;
+pub mod page;
+pub mod time_id;
+pub mod wire;
+
+pub use clock::{Clock, SystemClock, Timestamp};
+pub use event::{
+    ActionType, Actor, ActorType, Content, Draft, Entry, Erasure, Event, EventBody, EventDraft, FieldChange, IdOrigin,
+    NoteBody, NoteDraft, Receipt, RequestContext, Resource, Salt, Sealed, UpdateNote,
+};
+pub use filter::{EventFilter, Order};
+pub use limits::{Limits, TextRule};
+pub use name::{EventName, NameError, Scope};
+pub use page::{PageQuery, Position};
+pub use time_id::{EventId, NoteId, TimeId};
