@@ -1,1 +1,4 @@
-
+//! auditlog
+mod auth;
+mod model;
+pub mod proto;

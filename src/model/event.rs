@@ -206,23 +206,32 @@ pub struct Entry {
 
 /// What an append answers: what only the server could know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Receipt {
-    /// The event's canonical name; for a note, that of its event.
+pub enum Receipt {
+    /// Of an event.
+    Event(EventReceipt),
+    /// Of a note.
+    Note(NoteReceipt),
+}
+
+/// Proof of an event's durable append.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventReceipt {
+    /// The canonical name.
     pub name: EventName,
-    /// The event's or the note's id.
-    pub id: TimeIdOf,
     /// When it was stored, to the microsecond.
     pub record_time: Timestamp,
     /// The place in the tenant's log, from 0.
     pub leaf_index: i64,
-    /// A note's salt; an event's receipt does not show one.
-    pub salt: Option<Salt>,
-    /// Who the store has as recorder or author: on a repeat, the first one.
-    pub recorder: Actor,
 }
 
-/// The id of whatever a receipt is for.
-pub type TimeIdOf = super::time_id::TimeId;
+/// Proof of a note's durable append.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoteReceipt {
+    /// The canonical name of its event.
+    pub event: EventName,
+    /// The note as stored.
+    pub note: UpdateNote,
+}
 
 /// 16 random bytes that are hashed before a body, so that an erased body cannot be guessed from its commitment.
 pub type Salt = [u8; 16];

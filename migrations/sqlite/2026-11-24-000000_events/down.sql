@@ -1,0 +1,3 @@
+DROP TABLE tree_heads;
+DROP TABLE update_notes;
+DROP TABLE events;

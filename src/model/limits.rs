@@ -1,0 +1,144 @@
+//! How much a request may hold, and which text is text.
+
+/// The limits of section "Limits" of the README. All lengths are bytes of UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// `resource.type`.
+    pub resource_type_bytes: usize,
+    /// Ids, a context's fields but the user agent, and a filter's values.
+    pub id_bytes: usize,
+    /// Names, a change's field, the user agent.
+    pub name_bytes: usize,
+    /// `message`.
+    pub message_bytes: usize,
+    /// A note's text.
+    pub note_bytes: usize,
+    /// Changes of one event.
+    pub changes: usize,
+    /// One old or new value of a change.
+    pub change_value_bytes: usize,
+    /// Attributes of one event.
+    pub attributes: usize,
+    /// An attribute's key.
+    pub attribute_key_bytes: usize,
+    /// An attribute's value.
+    pub attribute_value_bytes: usize,
+    /// One event, encoded.
+    pub event_bytes: usize,
+    /// Events of one batch.
+    pub batch_events: usize,
+    /// One batch, encoded.
+    pub batch_bytes: usize,
+    /// Notes of one event.
+    pub notes: usize,
+    /// Values of one field of a filter.
+    pub filter_values: usize,
+    /// Events that one page may inspect before it ends early.
+    pub inspected_events: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            resource_type_bytes: 128,
+            id_bytes: 256,
+            name_bytes: 512,
+            message_bytes: 4096,
+            note_bytes: 4096,
+            changes: 100,
+            change_value_bytes: 8192,
+            attributes: 64,
+            attribute_key_bytes: 128,
+            attribute_value_bytes: 1024,
+            event_bytes: 64 * 1024,
+            batch_events: 1000,
+            batch_bytes: 4 * 1024 * 1024,
+            notes: 100,
+            filter_values: 50,
+            inspected_events: 20_000,
+        }
+    }
+}
+
+/// How far ahead of the server's clock an event's time may be, for clocks that disagree: 5 minutes.
+pub const MAX_AHEAD_MILLIS: i64 = 5 * 60 * 1000;
+
+/// Resource types with this prefix are the service's own.
+pub const RESERVED_TYPE_PREFIX: &str = "audit_";
+
+/// What is asked of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextRule {
+    /// Whether it may not be empty.
+    pub required: bool,
+    /// The most bytes of UTF-8.
+    pub max_bytes: usize,
+}
+
+/// How a text breaks its rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TextError {
+    /// Empty, and must not be.
+    #[error("is required")]
+    Empty,
+    /// Too long.
+    #[error("must be at most {max_bytes} bytes of UTF-8; it has {len}")]
+    TooLong {
+        /// The limit.
+        max_bytes: usize,
+        /// What it has.
+        len: usize,
+    },
+    /// Holds a control character (PostgreSQL refuses NUL, a terminal obeys the others).
+    #[error("must hold no control characters other than tab, LF and CR; there is U+{code:04X} at byte {at}")]
+    Control {
+        /// Its code point.
+        code: u32,
+        /// Where it stands.
+        at: usize,
+    },
+}
+
+impl TextRule {
+    /// A text that may be empty.
+    pub fn optional(max_bytes: usize) -> Self {
+        Self { required: false, max_bytes }
+    }
+
+    /// A text that may not be empty.
+    pub fn required(max_bytes: usize) -> Self {
+        Self { required: true, max_bytes }
+    }
+
+    /// Holds `text` against the rule.
+    pub fn check(self, text: &str) -> Result<(), TextError> {
+        if self.required && text.is_empty() {
+            return Err(TextError::Empty);
+        }
+        if text.len() > self.max_bytes {
+            return Err(TextError::TooLong { max_bytes: self.max_bytes, len: text.len() });
+        }
+        match text.char_indices().find(|(_, c)| c.is_control() && !matches!(c, '\t' | '\n' | '\r')) {
+            Some((at, c)) => Err(TextError::Control { code: c.into(), at }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_bytes_and_finds_controls() {
+        let rule = TextRule::optional(4);
+        assert_eq!(rule.check(""), Ok(()));
+        assert_eq!(rule.check("🦀"), Ok(()));
+        assert_eq!(rule.check("🦀a"), Err(TextError::TooLong { max_bytes: 4, len: 5 }));
+        assert_eq!(rule.check("\t\r\n"), Ok(()));
+        assert_eq!(rule.check("a\0"), Err(TextError::Control { code: 0, at: 1 }));
+        assert_eq!(rule.check("\u{7f}"), Err(TextError::Control { code: 0x7f, at: 0 }));
+        assert_eq!(rule.check("é\u{85}"), Err(TextError::Control { code: 0x85, at: 2 }));
+        assert_eq!(TextRule::required(4).check(""), Err(TextError::Empty));
+    }
+}

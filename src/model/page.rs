@@ -1,0 +1,47 @@
+//! Where a walk through the events stands.
+
+use super::{
+    event::Event,
+    filter::{EventFilter, Order},
+    name::Scope,
+    time_id::EventId,
+};
+
+/// The last place that a walk has inspected; the next page starts behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// In the two orders by time.
+    Id(EventId),
+    /// In the order of the log.
+    Leaf(i64),
+}
+
+impl Position {
+    /// The place of `event` in `order`.
+    pub fn of(event: &Event, order: Order) -> Self {
+        match order {
+            Order::NewestFirst | Order::OldestFirst => Self::Id(event.name.id),
+            Order::Log => Self::Leaf(event.sealed.leaf_index),
+        }
+    }
+
+    /// Whether a walk in `order` can stand here.
+    pub fn fits(self, order: Order) -> bool {
+        matches!((self, order), (Self::Leaf(_), Order::Log) | (Self::Id(_), Order::NewestFirst | Order::OldestFirst))
+    }
+}
+
+/// One question to the store.
+#[derive(Clone, Debug)]
+pub struct PageQuery {
+    /// Whose events.
+    pub scope: Scope,
+    /// Which of them.
+    pub filter: EventFilter,
+    /// In which order.
+    pub order: Order,
+    /// Behind which place; `None` at the beginning.
+    pub after: Option<Position>,
+    /// Only events and notes with a smaller leaf index; `None` for all there are.
+    pub log_size: Option<i64>,
+}
