@@ -47,6 +47,13 @@ impl<A> Permit<A> {
     }
 }
 
+impl Permit<Export> {
+    /// Who may export may also have that export recorded: it is the service that records it.
+    pub fn to_record_itself(&self) -> Permit<Record> {
+        Permit { scope: self.scope.clone(), principal: self.principal.clone(), action: PhantomData }
+    }
+}
+
 /// That a known caller lacks a right, and which claim would give it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{subject} may not {verb} {scope}: send {claim}")]

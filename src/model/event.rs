@@ -305,3 +305,63 @@ pub struct UpdateNote {
     /// The body; `None` once it was erased.
     pub body: Option<NoteBody>,
 }
+
+impl Event {
+    /// At least as many bytes as the event and its notes take as a protobuf message: what is text in it, and for each
+    /// field a generous allowance for tags and lengths.
+    pub fn encoded_bound(&self) -> usize {
+        const FIXED: usize = 512;
+        let body = self.body.as_ref().map_or_else(|erasure| erasure.reason.len(), |body| body.content.text_len());
+        let notes: usize = self.notes.iter().map(|note| FIXED + note.body.as_ref().map_or(0, NoteBody::text_len)).sum();
+        2 * FIXED + self.resource_type.len() + body + notes
+    }
+}
+
+impl Entry {
+    /// About as many bytes as the entry takes; never less than its text.
+    pub fn encoded_bound(&self) -> usize {
+        match &self.draft {
+            Draft::Event(draft) => draft.content.text_len(),
+            Draft::Note(draft) => draft.text.len(),
+        }
+    }
+}
+
+impl Content {
+    fn text_len(&self) -> usize {
+        const PART: usize = 24;
+        let change = |change: &FieldChange| {
+            let value = |value: &Option<String>| value.as_ref().map_or(0, String::len);
+            PART + change.field.len() + value(&change.old_value) + value(&change.new_value)
+        };
+        let changes: usize = self.changes.iter().map(change).sum();
+        let attributes: usize = self.attributes.iter().map(|(key, value)| PART + key.len() + value.len()).sum();
+        let context = self.context.as_ref().map_or(0, RequestContext::text_len);
+        // Recorder included: it is no longer than 1 KiB by the rules of the claims.
+        1024 + self.resource.text_len() + self.actor.text_len() + self.message.len() + changes + attributes + context
+    }
+}
+
+impl Resource {
+    fn text_len(&self) -> usize {
+        self.kind.len() + self.id.len() + self.name.len()
+    }
+}
+
+impl Actor {
+    fn text_len(&self) -> usize {
+        self.id.len() + self.name.len()
+    }
+}
+
+impl RequestContext {
+    fn text_len(&self) -> usize {
+        self.source_ip.len() + self.user_agent.len() + self.request_id.len() + self.trace_id.len()
+    }
+}
+
+impl NoteBody {
+    fn text_len(&self) -> usize {
+        self.author.text_len() + self.text.len()
+    }
+}

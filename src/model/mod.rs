@@ -10,6 +10,7 @@ pub mod leaf;
 pub mod limits;
 pub mod name;
 pub mod page;
+pub mod rules;
 pub mod time_id;
 pub mod wire;
 
@@ -22,4 +23,5 @@ pub use filter::{EventFilter, Order};
 pub use limits::{Limits, TextRule};
 pub use name::{EventName, NameError, Scope};
 pub use page::{PageQuery, Position};
+pub use rules::{NoteRefusal, NoteRules, Rejection};
 pub use time_id::{EventId, NoteId, TimeId};

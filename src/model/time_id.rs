@@ -29,6 +29,17 @@ pub enum TimeIdError {
     NotVersion7,
 }
 
+/// Why no id can be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoIdError {
+    /// The operating system gives no random bytes.
+    #[error("no random bytes: {0}")]
+    Random(String),
+    /// The time lies before 1970 or after 9999.
+    #[error("{0} is not a time that a UUIDv7 can carry")]
+    Time(Timestamp),
+}
+
 /// The largest time that 48 bits of milliseconds hold, in the year 10889.
 const MAX_MILLIS: i64 = (1 << 48) - 1;
 /// The greatest time that can also be shown as an RFC 3339 date and a protobuf timestamp: the end of the year 9999.
@@ -54,6 +65,13 @@ impl TimeId {
         let millis = u64::try_from(time.timestamp_millis()).ok()?;
         (millis <= MAX_SHOWN_MILLIS as u64)
             .then(|| Self(Builder::from_unix_timestamp_millis(millis, &random).into_uuid()))
+    }
+
+    /// A fresh id at `time`, with random bytes of the operating system.
+    pub fn random(time: Timestamp) -> Result<Self, NoIdError> {
+        let mut random = [0; 10];
+        getrandom::fill(&mut random).map_err(|error| NoIdError::Random(error.to_string()))?;
+        Self::at(time, random).ok_or(NoIdError::Time(time))
     }
 
     /// Milliseconds since 1970-01-01T00:00:00Z.

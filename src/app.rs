@@ -1,0 +1,177 @@
+//! The composition root: opens the store, starts the append path, binds, serves, and shuts down in order.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use crate::{
+    auth::{Authorizer, Policy, PolicyError},
+    config::{Config, ShutdownConfig},
+    export::Exporter,
+    ingest::{Ingest, IngestSettings, Worker},
+    model::{Clock, NoteRules},
+    query::Query,
+    rpc,
+    store::{Store, StoreError},
+};
+
+/// How often the store is asked for a sign of life.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+
+/// Why the service did not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The roles of the configuration file.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The store could not be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The address could not be bound.
+    #[error("cannot listen on {address}: {error}")]
+    Bind {
+        /// The setting `listen`.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// A thread or a task could not be started, or ended in a panic.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The transport failed.
+    #[error(transparent)]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// A service that is bound and not yet serving.
+pub struct App {
+    api: rpc::Api,
+    store: Store,
+    worker: Worker,
+    listener: TcpListener,
+    local_addr: SocketAddr,
+    shutdown: ShutdownConfig,
+}
+
+impl App {
+    /// Opens the store, starts the append worker and binds the listener.
+    pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Self, AppError> {
+        let authorizer = Arc::new(Authorizer::new(Policy::new(&config.roles)?));
+        let notes = Arc::new(NoteRules {
+            resource_types: config.notes.resource_types.clone(),
+            max_notes: config.limits.notes,
+        });
+        let store = open(&config).await?;
+        let writer = store.writer(Arc::clone(&clock), Arc::clone(&notes))?;
+        let (ingest, worker) = Ingest::start(writer, ingest_settings(&config))?;
+        let inspected = config.limits.inspected_events;
+        let query = Query::new(store.clone(), inspected);
+        let exporter = Exporter::new(store.clone(), ingest.clone(), Arc::clone(&clock), inspected);
+        let api = rpc::Api { authorizer, ingest, query, exporter, limits: config.limits, notes, clock };
+        let bind_error = |error| AppError::Bind { address: config.listen, error };
+        let listener = TcpListener::bind(config.listen).await.map_err(bind_error)?;
+        let local_addr = listener.local_addr()?;
+        Ok(Self { api, store, worker, listener, local_addr, shutdown: config.shutdown })
+    }
+
+    /// The address that is listened on, with the port that the system chose if none was asked for.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// The store's statement counter, for tests that prove that a denied call makes no query.
+    pub fn statement_counter(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
+        let store = self.store.clone();
+        move || store.statements()
+    }
+
+    /// Serves until `signal` resolves. Then, in this order: health says `NOT_SERVING`, the delay passes for load
+    /// balancers to notice, no more connections or calls are taken, calls under way get the grace to end, what was
+    /// accepted is committed and answered, and the store is closed.
+    pub async fn run(self, signal: impl Future<Output = ()>) -> Result<(), AppError> {
+        let (reporter, health_service) = tonic_health::server::health_reporter();
+        let ingest = self.api.ingest.clone();
+        let probe = tokio::spawn(probe(self.store.clone(), ingest.clone(), reporter.clone()));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let until_stopped = async { drop(stopped.await) };
+        let incoming = TcpListenerStream::new(self.listener);
+        let mut serving = tokio::spawn(rpc::serve(self.api, health_service, incoming, until_stopped));
+        let early = tokio::select! {
+            ended = &mut serving => Some(ended),
+            () = signal => None,
+        };
+        probe.abort();
+        report(&reporter, ServingStatus::NotServing).await;
+        let result = match early {
+            Some(ended) => flatten(ended),
+            None => drain(serving, stop, self.shutdown).await,
+        };
+        ingest.close();
+        self.worker.join().await;
+        tracing::info!("stopped");
+        result
+    }
+}
+
+async fn open(config: &Config) -> Result<Store, AppError> {
+    let settings = config.database.store_settings();
+    let opened = tokio::task::spawn_blocking(move || Store::open(&settings)).await;
+    Ok(opened.map_err(io::Error::other)??)
+}
+
+fn ingest_settings(config: &Config) -> IngestSettings {
+    IngestSettings {
+        queue_events: config.append.queue_events,
+        batch_events: config.limits.batch_events,
+        batch_bytes: config.limits.batch_bytes,
+    }
+}
+
+async fn drain(
+    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+    stop: oneshot::Sender<()>,
+    shutdown: ShutdownConfig,
+) -> Result<(), AppError> {
+    tracing::info!(delay = ?shutdown.delay, grace = ?shutdown.grace, "shutting down");
+    time::sleep(shutdown.delay).await;
+    drop(stop);
+    let abort = serving.abort_handle();
+    match time::timeout(shutdown.grace, serving).await {
+        Ok(ended) => flatten(ended),
+        Err(_) => {
+            tracing::warn!("the grace has passed; what is still open is cut off");
+            abort.abort();
+            Ok(())
+        }
+    }
+}
+
+fn flatten(ended: Result<Result<(), tonic::transport::Error>, tokio::task::JoinError>) -> Result<(), AppError> {
+    Ok(ended.map_err(io::Error::other)??)
+}
+
+/// Keeps the health service informed whether the store answers and the append worker is there.
+async fn probe(store: Store, ingest: Ingest, reporter: HealthReporter) {
+    let mut ticks = time::interval(PROBE_EVERY);
+    let mut last = None;
+    loop {
+        ticks.tick().await;
+        let alive = store.ping().await;
+        let status = match alive.is_ok() && ingest.is_running() {
+            true => ServingStatus::Serving,
+            false => ServingStatus::NotServing,
+        };
+        if last.replace(status).is_none_or(|last| last != status) {
+            tracing::info!(?status, error = alive.err().map(tracing::field::display), "health");
+            report(&reporter, status).await;
+        }
+    }
+}
+
+async fn report(reporter: &HealthReporter, status: ServingStatus) {
+    for service in ["", rpc::SERVICE_NAME] {
+        reporter.set_service_status(service, status).await;
+    }
+}

@@ -1,0 +1,158 @@
+//! Golden bytes of the leaf format, computed outside of this code by `tests/golden/make_leaf_v1.py`. They hold for ever:
+//! a change that breaks them breaks every proof that was ever given.
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use crate::model::{FieldChange, RequestContext, Resource, TimeId};
+
+use super::*;
+
+const GOLDEN: &str = include_str!("../../tests/golden/leaf_v1.json");
+
+#[derive(Deserialize)]
+struct Golden {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    event_name: String,
+    salt: String,
+    expected: Expected,
+    #[serde(flatten)]
+    kind: Kind,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum Kind {
+    Event {
+        action_type: String,
+        #[serde(deserialize_with = "time")]
+        record_time: Timestamp,
+        body: EventFields,
+    },
+    Note {
+        note_id: String,
+        #[serde(deserialize_with = "time")]
+        create_time: Timestamp,
+        body: NoteFields,
+    },
+}
+
+#[derive(Deserialize)]
+struct EventFields {
+    resource: Named,
+    actor: Named,
+    message: String,
+    changes: Vec<FieldChange>,
+    context: Option<ContextFields>,
+    attributes: Vec<(String, String)>,
+    recorder: Named,
+}
+
+#[derive(Deserialize)]
+struct NoteFields {
+    author: Named,
+    text: String,
+}
+
+/// A resource or an actor.
+#[derive(Deserialize)]
+struct Named {
+    r#type: String,
+    id: String,
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct ContextFields {
+    source_ip: String,
+    user_agent: String,
+    request_id: String,
+    trace_id: String,
+}
+
+#[derive(Deserialize)]
+struct Expected {
+    body: String,
+    body_commitment: String,
+    leaf: String,
+    leaf_hash: String,
+}
+
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+impl Named {
+    fn resource(self) -> Resource {
+        Resource { kind: self.r#type, id: self.id, name: self.name }
+    }
+
+    fn actor(self) -> Actor {
+        let kind = crate::model::ActorType::parse(&self.r#type).unwrap();
+        Actor { kind, id: self.id, name: self.name }
+    }
+}
+
+impl ContextFields {
+    fn context(self) -> RequestContext {
+        let Self { source_ip, user_agent, request_id, trace_id } = self;
+        RequestContext { source_ip, user_agent, request_id, trace_id }
+    }
+}
+
+impl EventFields {
+    fn split(self) -> (Content, Actor) {
+        let content = Content {
+            resource: self.resource.resource(),
+            actor: self.actor.actor(),
+            message: self.message,
+            changes: self.changes,
+            context: self.context.map(ContextFields::context),
+            attributes: self.attributes.into_iter().collect(),
+        };
+        (content, self.recorder.actor())
+    }
+}
+
+fn event_name(text: &str) -> EventName {
+    let (scope, id) = EventName::split(text).unwrap();
+    EventName { scope, id: TimeId::parse(id).unwrap() }
+}
+
+/// The body, the commitment and the leaf, as this code makes them.
+fn work_out(kind: Kind, event: &EventName, salt: &Salt) -> (Vec<u8>, Hash, Vec<u8>) {
+    match kind {
+        Kind::Event { action_type, record_time, body } => {
+            let action = ActionType::parse(&action_type).unwrap();
+            let (content, recorder) = body.split();
+            let commitment = event_commitment(salt, &content, &recorder);
+            let leaf = event_leaf(event, action, &content.resource.kind, record_time, &commitment);
+            (event_body(&content, &recorder).encode_to_vec(), commitment, leaf)
+        }
+        Kind::Note { note_id, create_time, body } => {
+            let author = body.author.actor();
+            let commitment = note_commitment(salt, &author, &body.text);
+            let leaf = note_leaf(event, TimeId::parse(&note_id).unwrap(), create_time, &commitment);
+            let message = proto::NoteBody { author: Some((&author).into()), text: body.text };
+            (message.encode_to_vec(), commitment, leaf)
+        }
+    }
+}
+
+#[test]
+fn makes_the_golden_bytes() {
+    let golden: Golden = serde_json::from_str(GOLDEN).unwrap();
+    assert!(golden.cases.len() >= 5);
+    for case in golden.cases {
+        let salt: Salt = hex::decode(&case.salt).unwrap().try_into().unwrap();
+        let (body, commitment, leaf) = work_out(case.kind, &event_name(&case.event_name), &salt);
+        assert_eq!(hex::encode(body), case.expected.body, "body: {}", case.name);
+        assert_eq!(hex::encode(commitment), case.expected.body_commitment, "commitment: {}", case.name);
+        assert_eq!(hex::encode(&leaf), case.expected.leaf, "leaf: {}", case.name);
+        assert_eq!(hex::encode(leaf_hash(&leaf)), case.expected.leaf_hash, "leaf hash: {}", case.name);
+    }
+}

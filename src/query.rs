@@ -1,0 +1,50 @@
+//! Reading: one event, or a page of a walk.
+
+use crate::{
+    auth::{Permit, Read},
+    model::{Event, EventFilter, EventId, Order, PageQuery, Position},
+    store::{EventPage, PageBounds, Store, StoreError},
+};
+
+/// The most bytes of a page, encoded: gRPC clients accept 4 MiB a message unless told otherwise.
+const PAGE_BYTES: usize = 7 * 512 * 1024;
+
+/// Answers questions about what was recorded. Clones share the store.
+#[derive(Clone)]
+pub struct Query {
+    store: Store,
+    inspected: usize,
+}
+
+/// A list's question; the scope comes from the permit.
+#[derive(Clone, Debug)]
+pub struct ListRequest {
+    /// Which events.
+    pub filter: EventFilter,
+    /// In which order.
+    pub order: Order,
+    /// Behind which place; `None` at the beginning.
+    pub after: Option<Position>,
+    /// The most events of the page.
+    pub rows: usize,
+}
+
+impl Query {
+    /// Asks `store`; a page inspects at most `inspected` events.
+    pub fn new(store: Store, inspected: usize) -> Self {
+        Self { store, inspected }
+    }
+
+    /// The event `id` within the permit's scope, with its notes.
+    pub async fn get(&self, permit: &Permit<Read>, id: EventId) -> Result<Option<Event>, StoreError> {
+        self.store.event(permit.scope(), id).await
+    }
+
+    /// One page. It ends early where it would outgrow a message or has inspected enough; then it may even be empty and
+    /// still have a next one.
+    pub async fn list(&self, permit: &Permit<Read>, request: ListRequest) -> Result<EventPage, StoreError> {
+        let ListRequest { filter, order, after, rows } = request;
+        let query = PageQuery { scope: permit.scope().clone(), filter, order, after, log_size: None };
+        self.store.page(query, PageBounds { rows, bytes: PAGE_BYTES, inspected: self.inspected }).await
+    }
+}
