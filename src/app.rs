@@ -8,13 +8,13 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     auth::{Authorizer, Policy, PolicyError},
-    config::{Config, ShutdownConfig},
+    config::{Config, DatabaseConfig, ShutdownConfig},
     export::Exporter,
     ingest::{Ingest, IngestSettings, Worker},
     model::{Clock, NoteRules},
     query::Query,
     rpc,
-    store::{Store, StoreError},
+    store::{Store, StoreError, StoreSettings, migrate_database},
 };
 
 /// How often the store is asked for a sign of life.
@@ -115,8 +115,22 @@ impl App {
     }
 }
 
+/// Brings the database's schema up to date and tells the names of the migrations that this took.
+pub fn migrate(database: &DatabaseConfig) -> Result<Vec<String>, AppError> {
+    Ok(migrate_database(&store_settings(database))?)
+}
+
+fn store_settings(database: &DatabaseConfig) -> StoreSettings {
+    StoreSettings {
+        url: database.url.clone(),
+        pool_size: database.pool_size,
+        wait: database.statement_timeout,
+        migrate: database.migrate,
+    }
+}
+
 async fn open(config: &Config) -> Result<Store, AppError> {
-    let settings = config.database.store_settings();
+    let settings = store_settings(&config.database);
     let opened = tokio::task::spawn_blocking(move || Store::open(&settings)).await;
     Ok(opened.map_err(io::Error::other)??)
 }

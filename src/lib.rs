@@ -1,8 +1,75 @@
-//! auditlog
+//! # auditlog: who did what to which resource, along a timeline
+//!
+//! A gRPC service. Other services record events, a console's gateway reads them, operators use `grpcurl`. This page is the
+//! map of the house; the README is for those who use the service, `proto/auditlog/v1` is the contract.
+//!
+//! ## How a call flows
+//!
+//! ```text
+//! main -> cli -> app -> rpc -> { ingest, query, export } -> auth, store -> model
+//! ```
+//!
+//! Imports run along these arrows only (`tests/layering.rs` enforces it). Each arrow is a change of type, so that a name
+//! tells how far the data has got: a protobuf request becomes a *draft* (validated), an *entry* (with where and by
+//! whom), a *placed* entry (with its leaf), a row; the way back gives a *receipt*.
+//!
+//! | room | what it is |
+//! |---|---|
+//! | [`cli`], `config`, `telemetry` | the command line, the settings, the logs |
+//! | [`app`] | the composition root: open, bind, serve, drain, close |
+//! | `rpc` | the only room with services in it: the stack of layers, decode, encode, page tokens, statuses |
+//! | `ingest` | the append path: bounded queue, batches, one answer for each caller |
+//! | `query`, `export` | the reading use cases |
+//! | `auth` | who calls, what a role is worth, and the `Permit` that every use case demands |
+//! | `store` | the only room with SQL in it: one write transaction, walks, rows, migrations |
+//! | `model` | the pure core: names, ids, events, filters, limits, leaves |
+//! | [`client`] | the emitter for other Rust services |
+//! | [`proto`] | what is generated from the contract |
+//!
+//! ## Recording, step by step
+//!
+//! 1. `rpc::stack` gives the call an id and a span; `auth::authenticate` finds out who calls.
+//! 2. The service parses the scopes, `auth::authorize` makes a `Permit<Record>` or says which claim is missing, `rpc::decode`
+//!    collects every violation or makes a draft.
+//! 3. `ingest::handle` takes room in the queue, or answers `QUEUE_FULL`; the worker takes what is waiting as one batch.
+//! 4. `store::append` opens one transaction: it reads the heads, looks up the ids, lets `store::plan` give each entry its
+//!    leaf (or its first receipt, or a rejection), moves the heads, inserts the rows, commits.
+//! 5. Only then the callers are answered. If the commit's outcome is unknown, `ingest::commit` appends once more on a new
+//!    connection: the ids tell what happened.
+//!
+//! ## Listing, step by step
+//!
+//! 1. The same first two steps; the page token is checked against the question it came from.
+//! 2. `query` asks the store for one page: `store::events` picks the index that drives the walk, finds where its inspection
+//!    ends if there are conditions that the index does not settle, and fetches.
+//! 3. A page ends at its size, at the message limit, at the inspection limit or at the end; only the last has no token.
+//!
+//! ## Rules with one home
+//!
+//! | rule | home |
+//! |---|---|
+//! | who may do what | `auth::authorize`, with the roles of `auth::policy` |
+//! | what an id and a name look like | `model::time_id`, `model::name` |
+//! | limits and what text is text | `model::limits` |
+//! | which events take notes | `model::rules` |
+//! | same content or not; who gets which leaf | `store::plan` |
+//! | what a leaf commits to | `model::leaf`, golden bytes in `tests/golden` |
+//! | which status an error becomes | `rpc::status` |
+//! | append-only | the triggers of `migrations/` |
+
 mod auth;
 mod export;
 mod ingest;
 mod model;
-pub mod proto;
 mod query;
+mod rpc;
 mod store;
+mod telemetry;
+
+pub mod app;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod proto;
+
+pub use model::{Clock, SystemClock, Timestamp};

@@ -1,1 +1,225 @@
+//! The append path against a log that fails at every step, in both ways a step can fail: *not done*, and *done with the
+//! reply lost*. Beneath is the real store.
 
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use rstest::rstest;
+
+use crate::{
+    auth::{Authorizer, Grant, Permit, Policy, Principal, Record},
+    model::{
+        ActionType, Actor, ActorType, Content, Entry, EventDraft, EventFilter, IdOrigin, NoteRules, Order, PageQuery,
+        Rejection, Resource, Scope, SystemClock, TimeId,
+    },
+    store::{EventPage, Outcome, PageBounds, Store, StoreError, StoreSettings, Writer},
+};
+
+use super::{Ingest, IngestError, IngestSettings, commit::Log};
+
+/// What happens to one call of the log.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    None,
+    /// It fails, and nothing is done.
+    Failed,
+    /// Nothing is done, and nobody can tell.
+    LostBeforeCommit,
+    /// It is done, and the reply is lost.
+    LostAfterCommit,
+}
+
+/// The real writer behind a wire that fails as told.
+struct Faulty {
+    writer: Writer,
+    appends: VecDeque<Fault>,
+    reconnects: VecDeque<Fault>,
+}
+
+impl Log for Faulty {
+    fn append(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
+        match self.appends.pop_front().unwrap_or(Fault::None) {
+            Fault::None => self.writer.append(batch),
+            Fault::Failed => Err(StoreError::Unavailable("cut".to_owned())),
+            Fault::LostBeforeCommit => Err(StoreError::OutcomeUnknown("cut".to_owned())),
+            Fault::LostAfterCommit => {
+                self.writer.append(batch)?;
+                Err(StoreError::OutcomeUnknown("cut".to_owned()))
+            }
+        }
+    }
+
+    fn reconnect(&mut self) -> Result<(), StoreError> {
+        match self.reconnects.pop_front().unwrap_or(Fault::None) {
+            Fault::None => self.writer.reconnect(),
+            _ => Err(StoreError::Unavailable("cut".to_owned())),
+        }
+    }
+}
+
+struct Bench {
+    store: Store,
+    rules: Arc<NoteRules>,
+    _folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("a.db").display());
+        let settings = StoreSettings { url, pool_size: 2, wait: Duration::from_secs(5), migrate: true };
+        let rules = Arc::new(NoteRules { resource_types: ["clusterprofile".to_owned()].into(), max_notes: 2 });
+        Self { store: Store::open(&settings).unwrap(), rules, _folder: folder }
+    }
+
+    fn ingest(&self, appends: &[Fault], reconnects: &[Fault]) -> (Ingest, super::Worker) {
+        let writer = self.store.writer(Arc::new(SystemClock), Arc::clone(&self.rules)).unwrap();
+        let log = Faulty { writer, appends: appends.to_vec().into(), reconnects: reconnects.to_vec().into() };
+        Ingest::start(log, IngestSettings { queue_events: 10, batch_events: 4, batch_bytes: 1 << 20 }).unwrap()
+    }
+
+    async fn stored(&self) -> EventPage {
+        let (scope, filter) = (Scope::new("a", None).unwrap(), EventFilter::default());
+        let query = PageQuery { scope, filter, order: Order::Log, after: None, log_size: None };
+        self.store.page(query, PageBounds { rows: 100, bytes: 1 << 20, inspected: 100 }).await.unwrap()
+    }
+
+    /// No hole, no repeat, and the head says how many there are.
+    async fn assert_gapless(&self, count: i64) {
+        let leaves: Vec<i64> = self.stored().await.events.iter().map(|event| event.sealed.leaf_index).collect();
+        assert_eq!(leaves, (0..count).collect::<Vec<_>>());
+        assert_eq!(self.store.log_size("a").await.unwrap(), count);
+    }
+}
+
+fn permit() -> Permit<Record> {
+    let actor = Actor { kind: ActorType::Service, id: "svc".to_owned(), name: String::new() };
+    let permissions = vec![Grant::parse("audit.create@*").unwrap()];
+    let principal = Principal { actor, roles: Vec::new(), permissions };
+    let authorizer = Authorizer::new(Policy::new(&Default::default()).unwrap());
+    authorizer.record(&principal, &Scope::new("a", None).unwrap()).unwrap()
+}
+
+fn draft(n: u8, id_origin: IdOrigin) -> EventDraft {
+    let time = crate::model::Timestamp::from_timestamp_millis(1_700_000_000_000).unwrap();
+    let content = Content {
+        resource: Resource { kind: "cluster".to_owned(), id: n.to_string(), name: String::new() },
+        actor: Actor { kind: ActorType::User, id: "ann".to_owned(), name: String::new() },
+        message: String::new(),
+        changes: Vec::new(),
+        context: None,
+        attributes: Default::default(),
+    };
+    EventDraft { id: TimeId::at(time, [n; 10]).unwrap(), id_origin, action: ActionType::Create, content }
+}
+
+/// What the caller is told, and what a retry with the same id then gives.
+#[rstest]
+#[case::nothing_fails(&[], &[], true)]
+#[case::failed_once(&[Fault::Failed], &[], true)]
+#[case::failed_twice(&[Fault::Failed, Fault::Failed], &[], false)]
+#[case::lost_before_commit(&[Fault::LostBeforeCommit], &[], true)]
+#[case::lost_after_commit(&[Fault::LostAfterCommit], &[], true)]
+#[case::lost_after_commit_and_no_connection(&[Fault::LostAfterCommit], &[Fault::Failed], false)]
+#[case::lost_before_commit_and_no_connection(&[Fault::LostBeforeCommit], &[Fault::Failed], false)]
+#[case::lost_after_commit_then_failed(&[Fault::LostAfterCommit, Fault::Failed], &[], false)]
+#[case::lost_twice(&[Fault::LostBeforeCommit, Fault::LostAfterCommit], &[], false)]
+#[tokio::test]
+async fn answers_truly_and_never_stores_twice(#[case] appends: &[Fault], #[case] reconnects: &[Fault], #[case] acknowledged: bool) {
+    let bench = Bench::new();
+    let (ingest, _worker) = bench.ingest(appends, reconnects);
+    let first = ingest.record(vec![(permit(), draft(1, IdOrigin::Client))]).await;
+    assert_eq!(first.is_ok(), acknowledged, "{first:?}");
+    if let Err(error) = &first {
+        let unknown = appends.iter().any(|fault| matches!(fault, Fault::LostBeforeCommit | Fault::LostAfterCommit));
+        assert_eq!(matches!(error, IngestError::OutcomeUnknown { retry_safe: true }), unknown, "{error:?}");
+    }
+    let retried = ingest.record(vec![(permit(), draft(1, IdOrigin::Client))]).await.unwrap();
+    if let Ok(first) = first {
+        assert_eq!(first, retried);
+    }
+    bench.assert_gapless(1).await;
+}
+
+#[tokio::test]
+async fn a_retry_is_not_called_safe_when_the_server_made_the_id() {
+    let bench = Bench::new();
+    let (ingest, _worker) = bench.ingest(&[Fault::LostBeforeCommit, Fault::Failed], &[]);
+    let work = vec![(permit(), draft(1, IdOrigin::Client)), (permit(), draft(2, IdOrigin::Server))];
+    assert_eq!(ingest.record(work).await, Err(IngestError::OutcomeUnknown { retry_safe: false }));
+}
+
+#[tokio::test]
+async fn one_caller_that_is_rejected_leaves_no_trace_and_no_hole_among_its_neighbours() {
+    let bench = Bench::new();
+    let mut writer = bench.store.writer(Arc::new(SystemClock), Arc::clone(&bench.rules)).unwrap();
+    let entry = |draft: EventDraft| {
+        let (scope, recorder) = (permit().scope().clone(), permit().principal().clone());
+        Entry { scope, recorder, draft: crate::model::Draft::Event(draft) }
+    };
+    let mut differing = draft(1, IdOrigin::Client);
+    differing.action = ActionType::Delete;
+    let first = [entry(draft(1, IdOrigin::Client))];
+    let bad = [entry(draft(2, IdOrigin::Client)), entry(draft(3, IdOrigin::Client)), entry(differing)];
+    let last = [entry(draft(3, IdOrigin::Client)), entry(draft(3, IdOrigin::Client))];
+    let outcomes = writer.append(&[&first, &bad, &last]).unwrap();
+    assert!(outcomes[0].is_ok());
+    let rejected = Rejection::EventDiffers { index: 2, id: draft(1, IdOrigin::Client).id };
+    assert_eq!(outcomes[1], Err(rejected));
+    let repeated = outcomes[2].as_ref().unwrap();
+    assert_eq!(repeated[0], repeated[1]);
+    bench.assert_gapless(2).await;
+}
+
+/// A log that waits at a gate, and refuses the ids it is told to.
+struct Gated {
+    writer: Writer,
+    gate: std::sync::mpsc::Receiver<()>,
+    refused: TimeId,
+}
+
+impl Log for Gated {
+    fn append(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
+        // Closed once the test lets everything through.
+        let _ = self.gate.recv();
+        let is_refused = |entry: &Entry| matches!(&entry.draft, crate::model::Draft::Event(draft) if draft.id == self.refused);
+        if batch.iter().copied().flatten().any(is_refused) {
+            return Err(StoreError::Refused("no such row here".to_owned()));
+        }
+        self.writer.append(batch)
+    }
+
+    fn reconnect(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_says_so_a_refused_row_sinks_alone_and_closing_answers_all() {
+    let bench = Bench::new();
+    let (open, gate) = std::sync::mpsc::channel();
+    let writer = bench.store.writer(Arc::new(SystemClock), Arc::clone(&bench.rules)).unwrap();
+    let log = Gated { writer, gate, refused: draft(3, IdOrigin::Client).id };
+    let (ingest, worker) =
+        Ingest::start(log, IngestSettings { queue_events: 5, batch_events: 4, batch_bytes: 1 << 20 }).unwrap();
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..5 {
+        // Polled once, a call is in the queue: `record` does not wait before that.
+        let mut call = Box::pin({
+            let ingest = ingest.clone();
+            async move { (n, ingest.record(vec![(permit(), draft(n, IdOrigin::Client))]).await) }
+        });
+        assert!(futures_util::poll!(&mut call).is_pending());
+        calls.spawn(call);
+    }
+    assert_eq!(ingest.record(vec![(permit(), draft(9, IdOrigin::Client))]).await, Err(IngestError::QueueFull));
+    ingest.close();
+    assert_eq!(ingest.record(vec![(permit(), draft(9, IdOrigin::Client))]).await, Err(IngestError::ShuttingDown));
+    drop(open);
+    while let Some(call) = calls.join_next().await {
+        let (n, answer) = call.unwrap();
+        assert_eq!(matches!(answer, Err(IngestError::Internal(_))), n == 3, "{n}: {answer:?}");
+    }
+    worker.join().await;
+    assert!(!ingest.is_running());
+    bench.assert_gapless(4).await;
+}

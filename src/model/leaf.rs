@@ -82,3 +82,7 @@ fn event_body(content: &Content, recorder: &Actor) -> proto::EventBody {
 fn attribute(key: &str, value: &str) -> proto::Attribute {
     proto::Attribute { key: key.to_owned(), value: value.to_owned() }
 }
+
+#[cfg(test)]
+#[path = "leaf_tests.rs"]
+mod tests;

@@ -31,7 +31,7 @@ enum Kind {
         action_type: String,
         #[serde(deserialize_with = "time")]
         record_time: Timestamp,
-        body: EventFields,
+        body: Box<EventFields>,
     },
     Note {
         note_id: String,

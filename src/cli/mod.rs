@@ -1,0 +1,168 @@
+//! The command line: what is asked for, and how it ends.
+//!
+//! Exit codes: 0 when all went well, 2 when the command line or the settings are wrong, 1 for everything else.
+
+mod demo;
+mod descriptor;
+mod grpcurl;
+mod migrate;
+mod serve;
+mod signals;
+
+use std::{
+    env,
+    error::Error,
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::{
+    app::AppError,
+    config::{self, Config, ConfigError, Loaded, Settings},
+    telemetry::TelemetryError,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  auditlog demo                          sample events, and commands to try on them
+  auditlog                               serve on 127.0.0.1:50051, store in ./auditlog.db
+  auditlog --database-url sqlite:///var/lib/auditlog/events.db
+  auditlog descriptor > auditlog.binpb   the contract, for proxies and code generators
+
+Settings come from flags, else the environment, else ./auditlog.toml or the file
+that --config names, else the defaults. --database-pool-size 4 is the variable
+AUDITLOG_DATABASE_POOL_SIZE=4, and in the file pool_size = 4 under [database].";
+
+/// Keeps an audit log: who did what to which resource, and when. Services record events over gRPC, consoles and operators
+/// list, filter and export them. An event that was acknowledged is stored, and found, and never changes.
+#[derive(Debug, Parser)]
+#[command(name = "auditlog", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: serve::ServeArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the API; what `auditlog` does without a command
+    Serve(Box<serve::ServeArgs>),
+    /// Bring the database's schema up to date, and print what was applied
+    Migrate(migrate::MigrateArgs),
+    /// Serve a temporary database with sample events, and print grpcurl commands to try on it
+    Demo(demo::DemoArgs),
+    /// Write the protobuf descriptor set of the API to standard output
+    Descriptor,
+}
+
+/// Where the settings of a command come from, beside its flags.
+#[derive(Debug, Args)]
+struct FileArg {
+    /// Configuration file; it must exist [default: ./auditlog.toml if there is one]
+    #[arg(id = "config", long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Why a command did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("the descriptor set is binary: redirect it, as in `auditlog descriptor > auditlog.binpb`")]
+    BinaryToTerminal,
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    #[error(transparent)]
+    App(#[from] AppError),
+    #[error("cannot {0}")]
+    Io(&'static str, #[source] io::Error),
+    #[error("cannot record the sample events")]
+    Demo(#[source] Box<dyn Error + Send + Sync>),
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    match parse(env::args_os()) {
+        Ok(cli) => end(cli.run()),
+        Err(error) => {
+            // A closed pipe leaves nobody to tell.
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+        }
+    }
+}
+
+fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Cli, clap::Error> {
+    Cli::from_arg_matches(&name_variables(Cli::command()).try_get_matches_from(arguments)?)
+}
+
+/// Adds the environment variable to the help of each setting. It is not clap that reads them: clap would take an empty
+/// variable for a value, and could not be given other variables by a test.
+fn name_variables(command: clap::Command) -> clap::Command {
+    command.mut_args(name_variable).mut_subcommands(name_variables)
+}
+
+fn name_variable(argument: Arg) -> Arg {
+    let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+    let variable = config::variable(argument.get_id().as_str());
+    argument.help(format!("{help} [env: {variable}]"))
+}
+
+impl Cli {
+    fn run(self) -> Result<(), CliError> {
+        match self.command {
+            None => self.serve.run(),
+            Some(Command::Serve(serve)) => serve.run(),
+            Some(Command::Migrate(migrate)) => migrate.run(),
+            Some(Command::Demo(demo)) => demo.run(),
+            Some(Command::Descriptor) => descriptor::run(),
+        }
+    }
+}
+
+impl FileArg {
+    fn load(self, flags: Settings) -> Result<Loaded, CliError> {
+        Ok(Config::load(flags, self.config, env::vars_os())?)
+    }
+}
+
+impl CliError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) | Self::BinaryToTerminal => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+fn end(result: Result<(), CliError>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    // Not `eprintln!`, which panics when stderr is closed.
+    let _ = writeln!(io::stderr(), "auditlog: {}", one_line(&error));
+    error.exit_code()
+}
+
+/// The error and its causes, leaving out those whose text the one before has said already.
+fn one_line(error: &dyn Error) -> String {
+    let mut line = flat(error);
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = flat(error);
+        if !line.ends_with(&text) {
+            line = format!("{line}: {text}");
+        }
+        cause = error.source();
+    }
+    line
+}
+
+fn flat(error: &dyn Error) -> String {
+    error.to_string().lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! `auditlog serve`, and how every server of this program starts and ends.
+
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use serde_json::json;
+use tokio::runtime::{self, Runtime};
+use tracing::{info, warn};
+
+use crate::{
+    app::App,
+    config::{Config, Loaded, Settings},
+    model::SystemClock,
+    telemetry,
+};
+
+use super::{CliError, FileArg, grpcurl::Grpcurl, signals::Signals};
+
+/// How long to wait for threads that are still in the database once all has been drained or given up.
+const LAST_THREADS: Duration = Duration::from_secs(1);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    file: FileArg,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl ServeArgs {
+    /// Serves until a signal comes.
+    pub(super) fn run(self) -> Result<(), CliError> {
+        let loaded = self.file.load(self.settings)?;
+        prepare(&loaded)?;
+        block_on(serve(loaded.config))
+    }
+}
+
+/// What comes before a server: checks, logs, and warnings of what is legal and yet dangerous.
+pub(super) fn prepare(loaded: &Loaded) -> Result<(), CliError> {
+    loaded.config.validate()?;
+    telemetry::init(&loaded.config.log)?;
+    if let Some(file) = &loaded.file {
+        info!(file = %file.display(), "read the configuration file");
+    }
+    warn_of_unknown(&loaded.unknown_variables);
+    if loaded.config.auth.trust_network {
+        warn!("auth.trust_network is on: whoever reaches the address may claim to be anybody");
+    }
+    Ok(())
+}
+
+pub(super) fn warn_of_unknown(variables: &[String]) {
+    for variable in variables {
+        warn!(variable, "no setting has this environment variable");
+    }
+}
+
+/// Runs `work` on a runtime of its own.
+pub(super) fn block_on(work: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    let runtime = runtime().map_err(|error| CliError::Io("start the runtime", error))?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_timeout(LAST_THREADS);
+    result
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+async fn serve(config: Config) -> Result<(), CliError> {
+    let mut signals = Signals::catch()?;
+    let app = start(config.clone(), &mut signals).await?;
+    tell(&config, app.local_addr());
+    Ok(app.run(signals.first()).await?)
+}
+
+/// Starts the service. A signal meanwhile ends the process: nothing has been promised to anybody yet.
+pub(super) async fn start(config: Config, signals: &mut Signals) -> Result<App, CliError> {
+    tokio::select! {
+        app = App::start(config, Arc::new(SystemClock)) => Ok(app?),
+        signal = signals.next() => signal.end_process(),
+    }
+}
+
+fn tell(config: &Config, address: SocketAddr) {
+    let store = config.database.public_url();
+    info!(version = env!("CARGO_PKG_VERSION"), %address, store, auth = %config.auth.mode, "serving");
+    info!("try: {}", first_call(address));
+}
+
+fn first_call(address: SocketAddr) -> Grpcurl {
+    Grpcurl {
+        address,
+        subject: "me@example.com",
+        role: "tenant_admin@tenants/acme",
+        method: "ListEvents",
+        request: json!({"parent": "tenants/acme"}),
+    }
+}

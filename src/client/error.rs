@@ -1,0 +1,176 @@
+//! What can go wrong, in a form that a program can read.
+
+use std::{error::Error, fmt, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use super::{credentials::CredentialsInvalid, event::NewEvent};
+
+/// The domain of the service's own error reasons.
+const ERROR_DOMAIN: &str = "auditlog";
+
+/// Why something was not recorded, or is not known to be.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The address is none, or nobody answers there.
+    #[error("cannot connect to {address}: {}", root_cause(.source))]
+    Connect {
+        /// The address.
+        address: String,
+        /// Why.
+        source: tonic::transport::Error,
+    },
+    /// The credentials cannot be sent.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsInvalid),
+    /// More than one batch may hold; nothing was sent. [`Emitter::record_all`](super::Emitter::record_all) makes batches.
+    #[error("{events} events of {bytes} bytes are more than a batch may hold (1000 events, 4 MiB)")]
+    BatchTooLarge {
+        /// How many events it has.
+        events: usize,
+        /// How many bytes they may take.
+        bytes: usize,
+    },
+    /// The service, or the way to it, refused the call, at once or as often as it was repeated.
+    #[error(transparent)]
+    Call(Box<CallFailed>),
+    /// The service's reply does not hold what its contract says. The events are recorded.
+    #[error("the service answered something else than a receipt for each event: {0}")]
+    Reply(&'static str),
+}
+
+/// How the last attempt at a call failed.
+#[derive(Debug)]
+pub struct CallFailed {
+    status: Status,
+    details: ErrorDetails,
+    attempts: u32,
+}
+
+/// One field that breaks a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Its path in the request, such as `event.resource.type`, or `requests[3].event.actor.id` in a batch.
+    pub field: String,
+    /// The rule.
+    pub description: String,
+}
+
+/// One batch that [`Emitter::record_all`](super::Emitter::record_all) could not record.
+#[derive(Debug, thiserror::Error)]
+#[error("a batch of {} events is not recorded: {error}", .events.len())]
+pub struct NotRecorded {
+    /// All events of the batch. They keep their ids: they can safely be sent again.
+    pub events: Vec<NewEvent>,
+    /// Why.
+    #[source]
+    pub error: ClientError,
+}
+
+impl ClientError {
+    /// The call that failed, if there was one.
+    pub fn call(&self) -> Option<&CallFailed> {
+        match self {
+            Self::Call(failed) => Some(failed),
+            _ => None,
+        }
+    }
+
+    /// The service's reason, such as `PERMISSION_MISSING`; the contract's `ErrorReason` lists them. `None` if the error
+    /// is not the service's own.
+    pub fn reason(&self) -> Option<&str> {
+        self.call().and_then(CallFailed::reason)
+    }
+
+    /// The fields that the service found wrong; empty unless the reason is `FIELD_INVALID`.
+    pub fn violations(&self) -> Vec<Violation> {
+        self.call().map(CallFailed::violations).unwrap_or_default()
+    }
+
+    /// Whether the same event may be recorded by trying again later. It may also have been recorded already: try again
+    /// with the same event, not with a new one.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Connect { .. }) || self.call().is_some_and(CallFailed::is_temporary)
+    }
+}
+
+impl CallFailed {
+    pub(super) fn new(status: Status, attempts: u32) -> Self {
+        Self { details: status.get_error_details(), status, attempts }
+    }
+
+    /// The gRPC status code.
+    pub fn code(&self) -> Code {
+        self.status.code()
+    }
+
+    /// What the service says of it, for people.
+    pub fn message(&self) -> &str {
+        self.status.message()
+    }
+
+    /// The service's reason, such as `PERMISSION_MISSING`. `None` if the error is not the service's own.
+    pub fn reason(&self) -> Option<&str> {
+        self.details.error_info().filter(|info| info.domain == ERROR_DOMAIN).map(|info| info.reason.as_str())
+    }
+
+    /// What the service tells beside the reason, by key: `scope`, `permission`, `index`, `event_id`.
+    pub fn detail(&self, key: &str) -> Option<&str> {
+        self.details.error_info()?.metadata.get(key).map(String::as_str)
+    }
+
+    /// The fields that break a rule.
+    pub fn violations(&self) -> Vec<Violation> {
+        let violations = self.details.bad_request().map_or(&[][..], |request| &request.field_violations);
+        violations.iter().map(|v| Violation { field: v.field.clone(), description: v.description.clone() }).collect()
+    }
+
+    /// How often the call was made.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Whether another attempt may succeed.
+    pub fn is_temporary(&self) -> bool {
+        match self.code() {
+            Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Cancelled => true,
+            // The service does not send a cause along: a status that has one was made here, from a broken connection.
+            Code::Unknown | Code::Internal => self.status.source().is_some(),
+            _ => false,
+        }
+    }
+
+    /// How long the service asks to wait.
+    pub(super) fn asked_delay(&self) -> Duration {
+        self.details.retry_info().and_then(|info| info.retry_delay).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for CallFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reason = self.reason().map(|reason| format!(", {reason}")).unwrap_or_default();
+        write!(f, "{:?}{reason} (attempt {}): {}", self.code(), self.attempts, self.message())?;
+        self.violations().iter().try_for_each(|violation| write!(f, "; {} {}", violation.field, violation.description))
+    }
+}
+
+impl Error for CallFailed {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.status)
+    }
+}
+
+impl From<CallFailed> for ClientError {
+    fn from(failed: CallFailed) -> Self {
+        Self::Call(Box::new(failed))
+    }
+}
+
+/// The transport's own text is only "transport error"; the last error in its chain says which.
+fn root_cause(mut error: &dyn Error) -> String {
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}

@@ -1,0 +1,190 @@
+//! The settings, from where they are written down to one checked [`Config`].
+//!
+//! Four layers: defaults < `auditlog.toml` < environment < flags. [`settings`] is the one table that serves the last three:
+//! each field is a key of the file, a flag, and (by rule, not by hand) an environment variable.
+
+mod database_url;
+mod environment;
+mod error;
+mod file;
+pub mod settings;
+mod validate;
+pub mod values;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use crate::{auth::RoleSettings, model::Limits};
+
+pub use environment::variable;
+pub use error::ConfigError;
+pub use settings::Settings;
+pub use values::{AuthMode, LogFormat};
+
+/// All settings, resolved. `Default` gives the documented defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where gRPC is served.
+    pub listen: SocketAddr,
+    /// `[database]`.
+    pub database: DatabaseConfig,
+    /// `[append]`.
+    pub append: AppendConfig,
+    /// `[auth]`.
+    pub auth: AuthConfig,
+    /// `[notes]`.
+    pub notes: NotesConfig,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[roles.NAME]`, by name.
+    pub roles: BTreeMap<String, RoleSettings>,
+    /// `[log]`.
+    pub log: LogConfig,
+    /// `[shutdown]`.
+    pub shutdown: ShutdownConfig,
+}
+
+/// Where events are stored.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseConfig {
+    /// A URL such as `sqlite://auditlog.db`. It may hold a password: show [`Self::public_url`] instead.
+    pub url: String,
+    /// The most connections that are open at a time for reading, at least 1.
+    pub pool_size: u32,
+    /// How long a statement may take, or wait for a lock; more than zero.
+    pub statement_timeout: Duration,
+    /// Whether a start brings the schema up to date.
+    pub migrate: bool,
+}
+
+/// How events wait to be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppendConfig {
+    /// The most events that wait, not below `limits.batch_events`.
+    pub queue_events: usize,
+}
+
+/// How callers are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// Where the claims come from.
+    pub mode: AuthMode,
+    /// Whether the network keeps strangers out, so that claims may be believed beyond loopback.
+    pub trust_network: bool,
+}
+
+/// Which events take update notes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotesConfig {
+    /// Their resource types.
+    pub resource_types: BTreeSet<String>,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// A level, or directives as `tracing_subscriber::EnvFilter` reads them.
+    pub level: String,
+    /// For people or for machines.
+    pub format: LogFormat,
+}
+
+/// How the service ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShutdownConfig {
+    /// How long it goes on after it has said that it is going, so that load balancers notice.
+    pub delay: Duration,
+    /// How long calls in flight may take to finish after that.
+    pub grace: Duration,
+}
+
+/// What [`Config::load`] found.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// The configuration file that was read, if there was one.
+    pub file: Option<PathBuf>,
+    /// Environment variables that begin like ours and are none, in order. Kubernetes makes such; a typing error too.
+    pub unknown_variables: Vec<String>,
+}
+
+impl Config {
+    /// Reads all layers: `flags`, the variables of `environment`, and the file that `--config` (`file`) or
+    /// `AUDITLOG_CONFIG` names, else `auditlog.toml` in the working directory if it is there.
+    ///
+    /// Each value is checked by itself; whether they fit together says [`Self::validate`].
+    pub fn load(
+        flags: Settings,
+        file: Option<PathBuf>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Loaded, ConfigError> {
+        refuse_secrets(&flags)?;
+        let environment = environment::read(environment)?;
+        let (settings, file) = file::read(file.or(environment.file))?;
+        let config = flags.or(environment.settings).or(settings).resolve()?;
+        Ok(Loaded { config, file, unknown_variables: environment.unknown })
+    }
+}
+
+/// Flags are seen by everybody on the machine, and remembered by shells.
+fn refuse_secrets(flags: &Settings) -> Result<(), ConfigError> {
+    match &flags.database.url {
+        Some(url) if database_url::has_password(url) => Err(ConfigError::SecretInFlag),
+        _ => Ok(()),
+    }
+}
+
+impl DatabaseConfig {
+    /// The URL without a password and without a query, for people and logs.
+    pub fn public_url(&self) -> String {
+        database_url::without_secrets(&self.url)
+    }
+}
+
+impl fmt::Debug for DatabaseConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatabaseConfig")
+            .field("url", &self.public_url())
+            .field("pool_size", &self.pool_size)
+            .field("statement_timeout", &self.statement_timeout)
+            .field("migrate", &self.migrate)
+            .finish()
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 50051).into(),
+            database: DatabaseConfig::default(),
+            append: AppendConfig { queue_events: 4096 },
+            auth: AuthConfig { mode: AuthMode::Metadata, trust_network: false },
+            notes: NotesConfig { resource_types: ["clusterprofile".to_owned()].into() },
+            limits: Limits::default(),
+            roles: BTreeMap::new(),
+            log: LogConfig { level: "info".to_owned(), format: LogFormat::Auto },
+            shutdown: ShutdownConfig { delay: Duration::ZERO, grace: Duration::from_secs(25) },
+        }
+    }
+}
+
+impl Default for DatabaseConfig {
+    fn default() -> Self {
+        Self {
+            url: "sqlite://auditlog.db".to_owned(),
+            pool_size: 8,
+            statement_timeout: Duration::from_secs(10),
+            migrate: true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

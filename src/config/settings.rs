@@ -1,0 +1,213 @@
+//! The one table of settings: every key of the file, with its flag, its help and its type.
+//!
+//! A field's id is its key in the file (`database.pool_size`); flag and variable follow from it
+//! (`--database-pool-size`, `AUDITLOG_DATABASE_POOL_SIZE`). What is `None` was not set in this layer. The defaults stand in
+//! [`Config`](super::Config); a test keeps the ones in these help texts equal to them.
+
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, path::PathBuf};
+
+use serde::Deserialize;
+
+use crate::auth::RoleSettings;
+
+use super::values::{AuthMode, HumanDuration, Limit, LogFormat, NameSet, SecretUrl};
+
+/// A table of the file: its key, its heading in the help, its settings, and how a layer is put over a lower one.
+macro_rules! table {
+    ($(#[$about:meta])* $name:ident($table:literal, $heading:literal) { $($(#[$about_field:meta])* $field:ident: $type:ty,)+ }) => {
+        $(#[$about])*
+        #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args, Deserialize)]
+        #[command(next_help_heading = $heading)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $name {
+            $($(#[$about_field])* #[arg(id = concat!($table, ".", stringify!($field)))] pub $field: Option<$type>,)+
+        }
+
+        impl $name {
+            fn or(self, lower: Self) -> Self {
+                Self { $($field: self.$field.or(lower.$field),)+ }
+            }
+        }
+    };
+}
+
+/// All that one layer sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Address to serve gRPC on [default: 127.0.0.1:50051]
+    #[arg(id = "listen", long, value_name = "IP:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// `[database]`.
+    #[command(flatten)]
+    pub database: DatabaseSettings,
+    /// `[append]`.
+    #[command(flatten)]
+    pub append: AppendSettings,
+    /// `[auth]`.
+    #[command(flatten)]
+    pub auth: AuthSettings,
+    /// `[notes]`.
+    #[command(flatten)]
+    pub notes: NotesSettings,
+    /// `[log]`.
+    #[command(flatten)]
+    pub log: LogSettings,
+    /// `[shutdown]`.
+    #[command(flatten)]
+    pub shutdown: ShutdownSettings,
+    /// `[limits]`.
+    #[command(flatten)]
+    pub limits: LimitsSettings,
+    /// `[roles.NAME]`, in the file only.
+    #[arg(skip)]
+    pub roles: BTreeMap<String, RoleSettings>,
+}
+
+impl Settings {
+    /// These, and those of `lower` where these say nothing.
+    pub(super) fn or(self, lower: Self) -> Self {
+        Self {
+            listen: self.listen.or(lower.listen),
+            database: self.database.or(lower.database),
+            append: self.append.or(lower.append),
+            auth: self.auth.or(lower.auth),
+            notes: self.notes.or(lower.notes),
+            log: self.log.or(lower.log),
+            shutdown: self.shutdown.or(lower.shutdown),
+            limits: self.limits.or(lower.limits),
+            roles: if self.roles.is_empty() { lower.roles } else { self.roles },
+        }
+    }
+}
+
+table! {
+    /// `[database]`.
+    DatabaseSettings("database", "Database") {
+        /// Where events are stored; a URL with a password is refused as a flag [default: sqlite://auditlog.db]
+        #[arg(long = "database-url", value_name = "URL")]
+        url: SecretUrl,
+        /// File that holds the database URL, instead of the URL itself
+        #[arg(long = "database-url-file", value_name = "FILE")]
+        url_file: PathBuf,
+        /// Most connections open at a time [default: 8]
+        #[arg(long = "database-pool-size", value_name = "N")]
+        pool_size: NonZeroU32,
+        /// How long a statement may take [default: 10s]
+        #[arg(long = "database-statement-timeout", value_name = "DURATION")]
+        statement_timeout: HumanDuration,
+        /// Bring the schema up to date at start [default: true]
+        #[arg(long = "database-migrate", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+        migrate: bool,
+    }
+}
+
+table! {
+    /// `[append]`.
+    AppendSettings("append", "Recording") {
+        /// Most events that wait to be stored; a caller beyond that is told to come back [default: 4096]
+        #[arg(long = "append-queue-events", value_name = "N")]
+        queue_events: Limit,
+    }
+}
+
+table! {
+    /// `[auth]`.
+    AuthSettings("auth", "Who may call") {
+        /// Where the claims of a caller come from: metadata believes the call metadata x-audit-*, for a trusted gateway
+        /// in front [default: metadata]
+        #[arg(long = "auth-mode", value_name = "MODE")]
+        mode: AuthMode,
+        /// Serve beyond loopback although claims are believed, because only a trusted gateway can reach the address
+        /// [default: false]
+        #[arg(long = "auth-trust-network", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+        trust_network: bool,
+    }
+}
+
+table! {
+    /// `[notes]`.
+    NotesSettings("notes", "Update notes") {
+        /// Resource types whose events take update notes, separated by commas [default: clusterprofile]
+        #[arg(long = "notes-resource-types", value_name = "TYPES")]
+        resource_types: NameSet,
+    }
+}
+
+table! {
+    /// `[log]`.
+    LogSettings("log", "Logs (on stderr)") {
+        /// off, error, warn, info, debug or trace, or a list such as info,auditlog=debug [default: info]
+        #[arg(long = "log-level", value_name = "LEVEL")]
+        level: String,
+        /// How log lines look; auto is text on a terminal, else JSON [default: auto]
+        #[arg(long = "log-format", value_name = "FORMAT")]
+        format: LogFormat,
+    }
+}
+
+table! {
+    /// `[shutdown]`.
+    ShutdownSettings("shutdown", "Shutdown") {
+        /// How long to go on serving after health says NOT_SERVING [default: 0s]
+        #[arg(long = "shutdown-delay", value_name = "DURATION")]
+        delay: HumanDuration,
+        /// How long calls in flight may then take to finish [default: 25s]
+        #[arg(long = "shutdown-grace", value_name = "DURATION")]
+        grace: HumanDuration,
+    }
+}
+
+table! {
+    /// `[limits]`.
+    LimitsSettings("limits", "Limits (bytes are of UTF-8, or encoded)") {
+        /// Bytes of a resource's type [default: 128]
+        #[arg(long = "limits-resource-type-bytes", value_name = "N", hide_short_help = true)]
+        resource_type_bytes: Limit,
+        /// Bytes of an id, of a field of the request's context but the user agent, and of a filter's value [default: 256]
+        #[arg(long = "limits-id-bytes", value_name = "N", hide_short_help = true)]
+        id_bytes: Limit,
+        /// Bytes of a name, of a change's field, and of the user agent [default: 512]
+        #[arg(long = "limits-name-bytes", value_name = "N", hide_short_help = true)]
+        name_bytes: Limit,
+        /// Bytes of a message [default: 4096]
+        #[arg(long = "limits-message-bytes", value_name = "N", hide_short_help = true)]
+        message_bytes: Limit,
+        /// Bytes of an update note [default: 4096]
+        #[arg(long = "limits-note-bytes", value_name = "N", hide_short_help = true)]
+        note_bytes: Limit,
+        /// Changes of an event [default: 100]
+        #[arg(long = "limits-changes", value_name = "N", hide_short_help = true)]
+        changes: Limit,
+        /// Bytes of a change's old or new value [default: 8192]
+        #[arg(long = "limits-change-value-bytes", value_name = "N", hide_short_help = true)]
+        change_value_bytes: Limit,
+        /// Attributes of an event [default: 64]
+        #[arg(long = "limits-attributes", value_name = "N", hide_short_help = true)]
+        attributes: Limit,
+        /// Bytes of an attribute's key [default: 128]
+        #[arg(long = "limits-attribute-key-bytes", value_name = "N", hide_short_help = true)]
+        attribute_key_bytes: Limit,
+        /// Bytes of an attribute's value [default: 1024]
+        #[arg(long = "limits-attribute-value-bytes", value_name = "N", hide_short_help = true)]
+        attribute_value_bytes: Limit,
+        /// Bytes of an event [default: 65536]
+        #[arg(long = "limits-event-bytes", value_name = "N", hide_short_help = true)]
+        event_bytes: Limit,
+        /// Events of a batch [default: 1000]
+        #[arg(long = "limits-batch-events", value_name = "N", hide_short_help = true)]
+        batch_events: Limit,
+        /// Bytes of a batch, at most 67108864 [default: 4194304]
+        #[arg(long = "limits-batch-bytes", value_name = "N", hide_short_help = true)]
+        batch_bytes: Limit,
+        /// Update notes of an event [default: 100]
+        #[arg(long = "limits-notes", value_name = "N", hide_short_help = true)]
+        notes: Limit,
+        /// Values of one field of a filter [default: 50]
+        #[arg(long = "limits-filter-values", value_name = "N", hide_short_help = true)]
+        filter_values: Limit,
+        /// Events that a page of a list may inspect before it ends early [default: 20000]
+        #[arg(long = "limits-inspected-events", value_name = "N", hide_short_help = true)]
+        inspected_events: Limit,
+    }
+}
