@@ -59,10 +59,8 @@ impl App {
     /// Opens the store, starts the append worker and binds the listener.
     pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Self, AppError> {
         let authorizer = Arc::new(Authorizer::new(Policy::new(&config.roles)?));
-        let notes = Arc::new(NoteRules {
-            resource_types: config.notes.resource_types.clone(),
-            max_notes: config.limits.notes,
-        });
+        let notes =
+            Arc::new(NoteRules { resource_types: config.notes.resource_types.clone(), max_notes: config.limits.notes });
         let store = open(&config).await?;
         let writer = store.writer(Arc::clone(&clock), Arc::clone(&notes))?;
         let (ingest, worker) = Ingest::start(writer, ingest_settings(&config))?;

@@ -1,5 +1,11 @@
 //! The generated messages, services and descriptors. Only `rpc`, `client`, `cli`, `app` and the leaf encoding use them.
-#![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated code")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code"
+)]
 
 /// The package `auditlog.v1`.
 pub mod auditlog {

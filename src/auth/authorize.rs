@@ -124,11 +124,14 @@ impl Authorizer {
 
     /// The actor rule of notes: who may read an event and is its actor (type and id equal, never the system) may
     /// annotate it. `actor` is `None` where the event's body was erased.
-    pub fn annotate_as_actor(permit: Permit<Read>, actor: Option<&Actor>, or: Denied) -> Result<Permit<Annotate>, Denied> {
+    pub fn annotate_as_actor(
+        permit: Permit<Read>,
+        actor: Option<&Actor>,
+        or: Denied,
+    ) -> Result<Permit<Annotate>, Denied> {
         let Permit { scope, principal, .. } = permit;
-        let is_actor = |actor: &Actor| {
-            actor.kind != ActorType::System && actor.kind == principal.kind && actor.id == principal.id
-        };
+        let is_actor =
+            |actor: &Actor| actor.kind != ActorType::System && actor.kind == principal.kind && actor.id == principal.id;
         match actor.is_some_and(is_actor) {
             true => Ok(Permit { scope, principal, action: PhantomData }),
             false => Err(or),
@@ -143,7 +146,8 @@ impl Authorizer {
     }
 
     fn reads_tenant(&self, principal: &Principal, tenant: &Scope) -> bool {
-        let is_admin = |grant: &Grant| grant.name == TENANT_ADMIN && self.policy.role(&grant.name, &grant.scope).is_some();
+        let is_admin =
+            |grant: &Grant| grant.name == TENANT_ADMIN && self.policy.role(&grant.name, &grant.scope).is_some();
         principal.roles.iter().any(|grant| grant.scope.covers(tenant) && is_admin(grant))
             || self.gets_and_lists(principal, tenant)
     }
@@ -151,7 +155,7 @@ impl Authorizer {
     /// Permissions alone do not open a project: it takes a project role of at least viewer on it.
     fn reads_project(&self, principal: &Principal, scope: &Scope) -> bool {
         let rank = |grant: &Grant| self.policy.role(&grant.name, &grant.scope)?.rank();
-        let is_viewer = |grant: &Grant| rank(grant).is_some_and(|rank| rank >= ProjectRank::ProjectViewer);
+        let is_viewer = |grant: &Grant| rank(grant).is_some_and(|rank| rank >= ProjectRank::Viewer);
         scope.project().is_some()
             && principal.roles.iter().any(|grant| grant.scope.covers(scope) && is_viewer(grant))
             && self.gets_and_lists(principal, scope)
@@ -177,7 +181,8 @@ impl Authorizer {
 
     fn has(&self, principal: &Principal, scope: &Scope, permission: &str) -> bool {
         let claimed = |grant: &Grant| grant.name == permission;
-        let by_role = |grant: &Grant| self.policy.role(&grant.name, &grant.scope).is_some_and(|role| role.permits(permission));
+        let by_role =
+            |grant: &Grant| self.policy.role(&grant.name, &grant.scope).is_some_and(|role| role.permits(permission));
         principal.permissions.iter().any(|grant| grant.scope.covers(scope) && claimed(grant))
             || principal.roles.iter().any(|grant| grant.scope.covers(scope) && by_role(grant))
     }

@@ -50,7 +50,8 @@ fn subject_type(headers: &HeaderMap) -> Result<ActorType, CredentialsError> {
 fn subject_name(headers: &HeaderMap) -> Result<String, CredentialsError> {
     let encoded = single(headers, SUBJECT_NAME)?.unwrap_or_default();
     let invalid = |problem: String| CredentialsError::invalid(SUBJECT_NAME, problem);
-    let name = percent_decode_str(encoded).decode_utf8().map_err(|_| invalid("must be percent-encoded UTF-8".into()))?;
+    let name =
+        percent_decode_str(encoded).decode_utf8().map_err(|_| invalid("must be percent-encoded UTF-8".into()))?;
     TextRule::optional(MAX_SUBJECT_NAME_LEN).check(&name).map_err(|error| invalid(error.to_string()))?;
     Ok(name.into_owned())
 }
@@ -61,7 +62,8 @@ fn grants(headers: &HeaderMap, name: &'static str) -> Result<Vec<Grant>, Credent
     for value in headers.get_all(name) {
         let items = printable(name, value)?.split(',').map(str::trim).filter(|item| !item.is_empty());
         for item in items {
-            let grant = Grant::parse(item).map_err(|error| CredentialsError::invalid(name, format!("{item:?} {error}")))?;
+            let grant =
+                Grant::parse(item).map_err(|error| CredentialsError::invalid(name, format!("{item:?} {error}")))?;
             grants.push(grant);
         }
     }
@@ -94,7 +96,9 @@ mod tests {
             (HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap())
         };
         let mut map = HeaderMap::new();
-        pairs.iter().map(pair).for_each(|(name, value)| drop(map.append(name, value)));
+        pairs.iter().map(pair).for_each(|(name, value)| {
+            map.append(name, value);
+        });
         map
     }
 
@@ -109,7 +113,10 @@ mod tests {
             (PERMISSIONS, ""),
         ]);
         let principal = read(&headers).unwrap();
-        assert_eq!(principal.actor, Actor { kind: ActorType::Service, id: "ann@example.com".into(), name: "Ann Ä".into() });
+        assert_eq!(
+            principal.actor,
+            Actor { kind: ActorType::Service, id: "ann@example.com".into(), name: "Ann Ä".into() }
+        );
         let roles: Vec<String> = principal.roles.iter().map(|g| format!("{}@{}", g.name, g.scope)).collect();
         assert_eq!(roles, ["tenant_admin@tenants/a", "project_viewer@tenants/a/projects/p", "event_recorder@*"]);
         assert!(principal.permissions.is_empty());

@@ -12,4 +12,4 @@ pub mod principal;
 pub use authenticate::{Authentication, CredentialsError};
 pub use authorize::{Annotate, Authorizer, Denied, Export, NoteDecision, Permit, Read, Record};
 pub use policy::{Policy, PolicyError, RoleSettings};
-pub use principal::{Grant, GrantScope, Principal};
+pub use principal::{Grant, Principal};

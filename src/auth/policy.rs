@@ -39,14 +39,16 @@ pub enum ScopeKind {
 
 /// How much a project role is, by the built-in project roles. A project is read by at least a viewer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "snake_case")]
 pub enum ProjectRank {
     /// As much as `project_viewer`.
-    ProjectViewer,
+    #[serde(rename = "project_viewer")]
+    Viewer,
     /// As much as `project_editor`.
-    ProjectEditor,
+    #[serde(rename = "project_editor")]
+    Editor,
     /// As much as `project_admin`.
-    ProjectAdmin,
+    #[serde(rename = "project_admin")]
+    Admin,
 }
 
 /// What a role is worth.
@@ -136,7 +138,6 @@ fn scope_kind(scope: &GrantScope) -> ScopeKind {
 }
 
 fn built_in_roles() -> BTreeMap<String, Role> {
-    use ProjectRank::{ProjectAdmin, ProjectEditor, ProjectViewer};
     use ScopeKind::{Platform, Project, Tenant};
     use permission::{CREATE, EXPORT, GET, LIST, UPDATE};
 
@@ -148,9 +149,9 @@ fn built_in_roles() -> BTreeMap<String, Role> {
         ("tenant_project_admin", tenant(&[GET, LIST])),
         ("tenant_team_admin", tenant(&[GET, LIST])),
         ("tenant_user_admin", tenant(&[GET, LIST])),
-        ("project_admin", project(ProjectAdmin)),
-        ("project_editor", project(ProjectEditor)),
-        ("project_viewer", project(ProjectViewer)),
+        ("project_admin", project(ProjectRank::Admin)),
+        ("project_editor", project(ProjectRank::Editor)),
+        ("project_viewer", project(ProjectRank::Viewer)),
         ("event_recorder", role(&[Platform, Tenant, Project], &[CREATE], None)),
     ]
     .map(|(name, role)| (name.to_owned(), role))
@@ -194,12 +195,30 @@ mod tests {
     #[test]
     fn says_what_is_wrong_with_a_role() {
         for (toml, error) in [
-            ("[x]\npermissions = []", "[roles.x] scope: required for a role that is not built in: platform, tenant or project"),
-            ("[x]\nscope = 'project'\npermissions = []", "[roles.x] rank: required for a project role: project_viewer, project_editor or project_admin"),
-            ("[x]\nscope = 'tenant'\nrank = 'project_admin'\npermissions = []", "[roles.x] rank: only a project role has one"),
-            ("[tenant_admin]\nscope = 'project'\npermissions = []", "[roles.tenant_admin]: scope and rank of a built-in role are fixed; only its permissions can be set"),
-            ("[x]\nscope = 'tenant'\npermissions = ['audit.lst']", "[roles.x] permissions: unknown permission \"audit.lst\"; known are audit.get, audit.list, audit.export, audit.update, audit.create"),
-            ("['a b']\nscope = 'tenant'\npermissions = []", "[roles.a b]: a role's name must be like [A-Za-z0-9][A-Za-z0-9._-]{0,127}"),
+            (
+                "[x]\npermissions = []",
+                "[roles.x] scope: required for a role that is not built in: platform, tenant or project",
+            ),
+            (
+                "[x]\nscope = 'project'\npermissions = []",
+                "[roles.x] rank: required for a project role: project_viewer, project_editor or project_admin",
+            ),
+            (
+                "[x]\nscope = 'tenant'\nrank = 'project_admin'\npermissions = []",
+                "[roles.x] rank: only a project role has one",
+            ),
+            (
+                "[tenant_admin]\nscope = 'project'\npermissions = []",
+                "[roles.tenant_admin]: scope and rank of a built-in role are fixed; only its permissions can be set",
+            ),
+            (
+                "[x]\nscope = 'tenant'\npermissions = ['audit.lst']",
+                "[roles.x] permissions: unknown permission \"audit.lst\"; known are audit.get, audit.list, audit.export, audit.update, audit.create",
+            ),
+            (
+                "['a b']\nscope = 'tenant'\npermissions = []",
+                "[roles.a b]: a role's name must be like [A-Za-z0-9][A-Za-z0-9._-]{0,127}",
+            ),
         ] {
             assert_eq!(policy(toml).unwrap_err().to_string(), error);
         }

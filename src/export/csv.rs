@@ -9,9 +9,28 @@ use serde::Serialize;
 use crate::model::{Actor, Event, EventBody, Timestamp, UpdateNote};
 
 const COLUMNS: [&str; 22] = [
-    "event_id", "event_time", "record_time", "tenant_id", "project_id", "action_type", "resource_type", "resource_id",
-    "resource_name", "actor_type", "actor_id", "actor_name", "recorder_id", "message", "changes", "source_ip",
-    "user_agent", "request_id", "trace_id", "attributes", "update_notes", "leaf_index",
+    "event_id",
+    "event_time",
+    "record_time",
+    "tenant_id",
+    "project_id",
+    "action_type",
+    "resource_type",
+    "resource_id",
+    "resource_name",
+    "actor_type",
+    "actor_id",
+    "actor_name",
+    "recorder_id",
+    "message",
+    "changes",
+    "source_ip",
+    "user_agent",
+    "request_id",
+    "trace_id",
+    "attributes",
+    "update_notes",
+    "leaf_index",
 ];
 const PROOF_COLUMNS: [&str; 4] = ["recorder_type", "recorder_name", "salt", "body_commitment"];
 

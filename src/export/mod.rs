@@ -16,7 +16,6 @@ use crate::{
 mod csv;
 mod diary;
 
-
 use self::{
     csv::CsvEncoder,
     diary::{Diary, Ending},

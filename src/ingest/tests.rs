@@ -124,7 +124,11 @@ fn draft(n: u8, id_origin: IdOrigin) -> EventDraft {
 #[case::lost_after_commit_then_failed(&[Fault::LostAfterCommit, Fault::Failed], &[], false)]
 #[case::lost_twice(&[Fault::LostBeforeCommit, Fault::LostAfterCommit], &[], false)]
 #[tokio::test]
-async fn answers_truly_and_never_stores_twice(#[case] appends: &[Fault], #[case] reconnects: &[Fault], #[case] acknowledged: bool) {
+async fn answers_truly_and_never_stores_twice(
+    #[case] appends: &[Fault],
+    #[case] reconnects: &[Fault],
+    #[case] acknowledged: bool,
+) {
     let bench = Bench::new();
     let (ingest, _worker) = bench.ingest(appends, reconnects);
     let first = ingest.record(vec![(permit(), draft(1, IdOrigin::Client))]).await;
@@ -181,7 +185,8 @@ impl Log for Gated {
     fn append(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
         // Closed once the test lets everything through.
         let _ = self.gate.recv();
-        let is_refused = |entry: &Entry| matches!(&entry.draft, crate::model::Draft::Event(draft) if draft.id == self.refused);
+        let is_refused =
+            |entry: &Entry| matches!(&entry.draft, crate::model::Draft::Event(draft) if draft.id == self.refused);
         if batch.iter().copied().flatten().any(is_refused) {
             return Err(StoreError::Refused("no such row here".to_owned()));
         }

@@ -176,6 +176,10 @@ pub struct NoteDraft {
 
 /// Something to append.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all drafts are events; a box would cost each of them an allocation"
+)]
 pub enum Draft {
     /// A new event.
     Event(EventDraft),

@@ -17,7 +17,8 @@ pub mod wire;
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use event::{
     ActionType, Actor, ActorType, Content, Draft, Entry, Erasure, Event, EventBody, EventDraft, EventReceipt,
-    FieldChange, IdOrigin, NoteBody, NoteDraft, NoteReceipt, Receipt, RequestContext, Resource, Salt, Sealed, UpdateNote,
+    FieldChange, IdOrigin, NoteBody, NoteDraft, NoteReceipt, Receipt, RequestContext, Resource, Salt, Sealed,
+    UpdateNote,
 };
 pub use filter::{EventFilter, Order};
 pub use limits::{Limits, TextRule};

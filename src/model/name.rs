@@ -32,10 +32,14 @@ pub enum NameError {
     #[error("is required: tenants/{{tenant}} or tenants/{{tenant}}/projects/{{project}}")]
     Empty,
     /// Not of the form of a scope.
-    #[error("must be tenants/{{tenant}} or tenants/{{tenant}}/projects/{{project}}, each id like [A-Za-z0-9][A-Za-z0-9._~-]{{0,127}}")]
+    #[error(
+        "must be tenants/{{tenant}} or tenants/{{tenant}}/projects/{{project}}, each id like [A-Za-z0-9][A-Za-z0-9._~-]{{0,127}}"
+    )]
     Scope,
     /// Not of the form of an event's name.
-    #[error("must be tenants/{{tenant}}/events/{{event_id}} or tenants/{{tenant}}/projects/{{project}}/events/{{event_id}}")]
+    #[error(
+        "must be tenants/{{tenant}}/events/{{event_id}} or tenants/{{tenant}}/projects/{{project}}/events/{{event_id}}"
+    )]
     Event,
     /// The event's id is not one.
     #[error("the event id {0}")]
@@ -124,9 +128,25 @@ mod tests {
         assert_eq!(Scope::parse(""), Err(NameError::Empty));
         let long = format!("tenants/{}", "a".repeat(129));
         for text in [
-            "tenants", "tenants/", "tenants/a/", "/tenants/a", "tenants/a/../b", "tenants/..", "tenants/.a", "tenants/a b",
-            "tenants/a/projects", "tenants/a/projects/", "tenants/a/projects/b/c", "projects/b", "Tenants/a", "tenants/ä",
-            "tenants/a%2Fb", "tenants/a\0", "tenants/*", "*", &long,
+            "tenants",
+            "tenants/",
+            "tenants/a/",
+            "/tenants/a",
+            "tenants/a/../b",
+            "tenants/..",
+            "tenants/.a",
+            "tenants/a b",
+            "tenants/a/projects",
+            "tenants/a/projects/",
+            "tenants/a/projects/b/c",
+            "projects/b",
+            "Tenants/a",
+            "tenants/ä",
+            "tenants/a%2Fb",
+            "tenants/a\0",
+            "tenants/*",
+            "*",
+            &long,
         ] {
             assert_eq!(Scope::parse(text), Err(NameError::Scope), "{text}");
         }
@@ -144,7 +164,9 @@ mod tests {
 
     #[test]
     fn an_event_name_needs_a_scope_and_an_id() {
-        for text in ["", "events/x", "tenants/a", "tenants/a/events", "tenants/a/x/events/y", "tenants/a/events/x/events/y"] {
+        for text in
+            ["", "events/x", "tenants/a", "tenants/a/events", "tenants/a/x/events/y", "tenants/a/events/x/events/y"]
+        {
             assert_eq!(EventName::split(text), Err(NameError::Event), "{text}");
         }
         assert_eq!(EventName::split("tenants/a/events/x"), Ok((Scope::new("a", None).unwrap(), "x")));

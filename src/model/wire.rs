@@ -44,11 +44,7 @@ impl From<&Actor> for proto::Actor {
 
 impl From<&FieldChange> for proto::FieldChange {
     fn from(change: &FieldChange) -> Self {
-        Self {
-            field: change.field.clone(),
-            old_value: change.old_value.clone(),
-            new_value: change.new_value.clone(),
-        }
+        Self { field: change.field.clone(), old_value: change.old_value.clone(), new_value: change.new_value.clone() }
     }
 }
 

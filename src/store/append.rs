@@ -117,7 +117,12 @@ fn ids_by_tenant<'a>(batch: &[&'a [Entry]]) -> BTreeMap<&'a str, Ids> {
     tenants
 }
 
-fn look_up_events(connection: &mut Connection, tenant: &str, ids: &[String], known: &mut Known) -> Result<(), StoreError> {
+fn look_up_events(
+    connection: &mut Connection,
+    tenant: &str,
+    ids: &[String],
+    known: &mut Known,
+) -> Result<(), StoreError> {
     let stored: Vec<EventRow> = events::table
         .filter(events::tenant_id.eq(tenant).and(events::event_id.eq_any(ids)))
         .select(EventRow::as_select())

@@ -62,9 +62,8 @@ impl Target {
 
     /// Opens a connection.
     pub(super) fn connect(&self, access: Access) -> Result<Connection, StoreError> {
-        let mut connection = Connection::establish(&self.uri(access)).map_err(|error| {
-            StoreError::Unavailable(format!("cannot open {}: {error}", self.path.display()))
-        })?;
+        let mut connection = Connection::establish(&self.uri(access))
+            .map_err(|error| StoreError::Unavailable(format!("cannot open {}: {error}", self.path.display())))?;
         connection.batch_execute(&self.pragmas(access))?;
         let statements = Arc::clone(&self.statements);
         connection.set_instrumentation(move |event: InstrumentationEvent<'_>| {
@@ -103,7 +102,9 @@ impl Target {
     pub(super) fn require_in_place(&self) -> Result<(), StoreError> {
         match self.file == Some(self.identity()?) {
             true => Ok(()),
-            false => Err(StoreError::Unavailable(format!("{} was moved or replaced since the start", self.path.display()))),
+            false => {
+                Err(StoreError::Unavailable(format!("{} was moved or replaced since the start", self.path.display())))
+            }
         }
     }
 
@@ -114,7 +115,8 @@ impl Target {
 }
 
 /// What stays as it is in the path of a SQLite URI.
-const PATH: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
+const PATH: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
 
 /// Tells one file from another at the same path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

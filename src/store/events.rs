@@ -6,7 +6,12 @@
 
 use std::collections::HashMap;
 
-use diesel::{dsl::sql, expression::BoxableExpression, prelude::*, sql_types::{BigInt, Bool}};
+use diesel::{
+    dsl::sql,
+    expression::BoxableExpression,
+    prelude::*,
+    sql_types::{BigInt, Bool},
+};
 
 use crate::model::{Event, EventId, Order, PageQuery, Position, Scope, TimeId};
 
@@ -57,7 +62,11 @@ pub(super) fn event(connection: &mut Connection, scope: &Scope, id: EventId) -> 
 }
 
 /// One page.
-pub(super) fn page(connection: &mut Connection, query: &PageQuery, bounds: PageBounds) -> Result<EventPage, StoreError> {
+pub(super) fn page(
+    connection: &mut Connection,
+    query: &PageQuery,
+    bounds: PageBounds,
+) -> Result<EventPage, StoreError> {
     let end = inspection_end(connection, query, bounds.inspected)?;
     let mut page = Vec::new();
     let mut bytes = 0;

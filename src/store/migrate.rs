@@ -8,7 +8,8 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
 /// Applies what is missing, each migration in its own transaction, and tells the names of those it applied.
 pub(super) fn run(connection: &mut Connection) -> Result<Vec<String>, StoreError> {
-    let failed = |error: Box<dyn std::error::Error + Send + Sync>| StoreError::Unavailable(format!("migrating: {error}"));
+    let failed =
+        |error: Box<dyn std::error::Error + Send + Sync>| StoreError::Unavailable(format!("migrating: {error}"));
     let applied = connection.run_pending_migrations(MIGRATIONS).map_err(failed)?;
     Ok(applied.iter().map(ToString::to_string).collect())
 }
@@ -19,7 +20,8 @@ pub(super) fn require_current(connection: &mut Connection) -> Result<(), StoreEr
     match connection.has_pending_migration(MIGRATIONS).map_err(failed)? {
         false => Ok(()),
         true => Err(StoreError::Unavailable(
-            "the database has no current schema: run `auditlog migrate`, or set AUDITLOG_DATABASE_MIGRATE=true".to_owned(),
+            "the database has no current schema: run `auditlog migrate`, or set AUDITLOG_DATABASE_MIGRATE=true"
+                .to_owned(),
         )),
     }
 }

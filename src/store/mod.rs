@@ -82,9 +82,8 @@ impl Store {
     pub async fn log_size(&self, tenant: &str) -> Result<i64, StoreError> {
         use schema::tree_heads::dsl::{tree_heads, tree_size};
         let tenant = tenant.to_owned();
-        let size = self.read(move |connection| {
-            Ok(tree_heads.find(tenant).select(tree_size).first(connection).optional()?)
-        });
+        let size =
+            self.read(move |connection| Ok(tree_heads.find(tenant).select(tree_size).first(connection).optional()?));
         Ok(size.await?.unwrap_or(0))
     }
 

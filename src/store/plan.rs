@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use crate::model::{
-    Draft, Entry, Event, EventBody, EventDraft, EventId, EventName, EventReceipt, NoteBody, NoteDraft, NoteId, NoteReceipt,
-    NoteRules, Receipt, Rejection, Salt, Sealed, Timestamp, UpdateNote, leaf,
+    Draft, Entry, Event, EventBody, EventDraft, EventId, EventName, EventReceipt, NoteBody, NoteDraft, NoteId,
+    NoteReceipt, NoteRules, Receipt, Rejection, Salt, Sealed, Timestamp, UpdateNote, leaf,
 };
 
 /// An id within its tenant.

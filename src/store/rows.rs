@@ -84,7 +84,12 @@ pub(super) struct Seal<'a> {
 }
 
 impl EventRow {
-    pub(super) fn new(scope: &Scope, recorder: &Actor, draft: &EventDraft, seal: &Seal<'_>) -> Result<Self, StoreError> {
+    pub(super) fn new(
+        scope: &Scope,
+        recorder: &Actor,
+        draft: &EventDraft,
+        seal: &Seal<'_>,
+    ) -> Result<Self, StoreError> {
         let Content { resource, actor, message, changes, context, attributes } = &draft.content;
         Ok(Self {
             tenant_id: scope.tenant().to_owned(),

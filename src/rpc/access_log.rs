@@ -1,0 +1,188 @@
+//! One span and one log line for each call.
+//!
+//! A gRPC call ends in its trailers, not in its response head, and a call whose reader goes away ends in no trailers at
+//! all. So the line is written by a value that travels from the request through the response's body and speaks when it
+//! is dropped, wherever that happens.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use http::{HeaderMap, Request, Response, Uri};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+use tracing::{Span, field::Empty};
+
+use super::request_id::RequestId;
+
+/// The paths of health checks and reflection begin with it. They come often and tell little.
+const PLUMBING: &str = "/grpc.";
+/// The most bytes of a path that are logged: ours are shorter, a stranger's may be anything.
+const MAX_METHOD_BYTES: usize = 128;
+
+/// Adds [`LogAccess`] to a service.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AccessLogLayer;
+
+/// Runs each call in a span of its own, and logs its end.
+#[derive(Clone, Debug)]
+pub struct LogAccess<S> {
+    inner: S,
+}
+
+impl<S> Layer<S> for AccessLogLayer {
+    type Service = LogAccess<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        LogAccess { inner }
+    }
+}
+
+impl<S, A, B> Service<Request<A>> for LogAccess<S>
+where
+    S: Service<Request<A>, Response = Response<B>>,
+{
+    type Response = Response<LoggedBody<B>>;
+    type Error = S::Error;
+    type Future = Logged<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<A>) -> Self::Future {
+        let line = Line::begin(&request);
+        let entered = line.span.clone().entered();
+        let future = self.inner.call(request);
+        drop(entered);
+        Logged { future, line: Some(line) }
+    }
+}
+
+/// The log line of a call that is under way.
+#[derive(Debug)]
+struct Line {
+    span: Span,
+    is_plumbing: bool,
+    begun: Instant,
+    /// Cancelled, until the call has ended in another way.
+    code: Code,
+}
+
+impl Line {
+    fn begin<A>(request: &Request<A>) -> Self {
+        let method = method(request.uri());
+        let request_id = RequestId::of(request.extensions());
+        // At level error, so that whatever is logged within has its fields also where less is logged.
+        let span =
+            tracing::error_span!("call", method, request_id = request_id.as_str(), principal = Empty, scope = Empty);
+        Self { span, is_plumbing: method.starts_with(PLUMBING), begun: Instant::now(), code: Code::Cancelled }
+    }
+
+    fn end(mut self, code: Code) {
+        self.code = code;
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let _entered = self.span.enter();
+        let (code, latency_ms) = (self.code, self.begun.elapsed().as_micros() as f64 / 1000.0);
+        match self.is_plumbing {
+            true => tracing::debug!(?code, latency_ms, "call ended"),
+            false => tracing::info!(?code, latency_ms, "call ended"),
+        }
+    }
+}
+
+fn method(uri: &Uri) -> &str {
+    uri.path().get(..MAX_METHOD_BYTES).unwrap_or_else(|| uri.path())
+}
+
+fn code_in(headers: &HeaderMap) -> Option<Code> {
+    headers.get(Status::GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()))
+}
+
+pin_project! {
+    /// The future of [`LogAccess`].
+    pub struct Logged<F> {
+        #[pin]
+        future: F,
+        line: Option<Line>,
+    }
+}
+
+impl<F, B, E> Future for Logged<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = Result<Response<LoggedBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let entered = this.line.as_ref().map(|line| line.span.clone().entered());
+        let Poll::Ready(result) = this.future.poll(cx) else { return Poll::Pending };
+        drop(entered);
+        Poll::Ready(result.map(|response| logged(response, this.line.take())))
+    }
+}
+
+/// A reply without messages has its status in the head, and with that the call has ended.
+fn logged<B>(response: Response<B>, line: Option<Line>) -> Response<LoggedBody<B>> {
+    let line = match (code_in(response.headers()), line) {
+        (Some(code), Some(line)) => {
+            line.end(code);
+            None
+        }
+        (_, line) => line,
+    };
+    response.map(|body| LoggedBody { body, line })
+}
+
+pin_project! {
+    /// A reply's body: polled within the call's span, and watched for the status in its trailers.
+    #[derive(Debug)]
+    pub struct LoggedBody<B> {
+        #[pin]
+        body: B,
+        line: Option<Line>,
+    }
+}
+
+impl<B: Body> Body for LoggedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let this = self.project();
+        let entered = this.line.as_ref().map(|line| line.span.clone().entered());
+        let Poll::Ready(frame) = this.body.poll_frame(cx) else { return Poll::Pending };
+        drop(entered);
+        if let Some(code) = code_at_end(&frame)
+            && let Some(line) = this.line.take()
+        {
+            line.end(code);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The call's code, if `frame` is the last one. A body that ends without a status is a fault, and so is one that fails.
+fn code_at_end<D, E>(frame: &Option<Result<Frame<D>, E>>) -> Option<Code> {
+    match frame {
+        Some(Ok(frame)) => frame.trailers_ref().map(|trailers| code_in(trailers).unwrap_or(Code::Unknown)),
+        Some(Err(_)) | None => Some(Code::Unknown),
+    }
+}

@@ -1,0 +1,50 @@
+//! One call, as the services see it.
+
+use tonic::{Request, Response, Status};
+use tracing::{Span, field::display};
+
+use super::{request_id::RequestId, status::Failure};
+use crate::{
+    auth::{Authentication, Principal},
+    model::Scope,
+};
+
+/// What the layers found out about a call.
+#[derive(Debug)]
+pub struct Call {
+    request_id: RequestId,
+    authentication: Option<Authentication>,
+}
+
+impl Call {
+    /// Parts a request into what the layers left in it and its message.
+    pub fn open<M>(request: Request<M>) -> (Self, M) {
+        let (_, mut extensions, message) = request.into_parts();
+        let authentication = extensions.remove();
+        (Self { request_id: RequestId::of(&extensions), authentication }, message)
+    }
+
+    /// Who calls; the log line gets it too. A call that came around the layer that finds out is a fault of ours.
+    pub fn principal(&self) -> Result<&Principal, Failure> {
+        let missing = || Failure::internal("no layer has authenticated the call");
+        let principal = self.authentication.as_ref().ok_or_else(missing)?;
+        let principal = principal.as_ref().map_err(|error| error.clone())?;
+        Span::current().record("principal", &principal.actor.id);
+        Ok(principal)
+    }
+
+    /// Tells the log line what the call is about.
+    pub fn concerns(&self, scope: &Scope) {
+        Span::current().record("scope", display(scope));
+    }
+
+    /// The name of the call.
+    pub fn request_id(&self) -> &RequestId {
+        &self.request_id
+    }
+
+    /// The reply on the wire.
+    pub fn reply<T>(&self, result: Result<T, Failure>) -> Result<Response<T>, Status> {
+        result.map(Response::new).map_err(|failure| failure.into_status(&self.request_id))
+    }
+}

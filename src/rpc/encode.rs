@@ -1,0 +1,95 @@
+//! From values of the model to protobuf messages.
+
+use crate::{
+    model::{
+        Actor, Content, Erasure, Event, EventBody, EventName, EventReceipt, NoteReceipt, NoteRules, Sealed, UpdateNote,
+        wire::timestamp,
+    },
+    proto::auditlog::v1 as proto,
+};
+
+/// The receipt of one event.
+pub fn event_receipt(receipt: &EventReceipt) -> proto::EventReceipt {
+    proto::EventReceipt {
+        name: receipt.name.to_string(),
+        event_time: Some(timestamp(receipt.name.id.time())),
+        record_time: Some(timestamp(receipt.record_time)),
+        leaf_index: Some(receipt.leaf_index),
+    }
+}
+
+/// The reply to an added note.
+pub fn note_receipt(receipt: NoteReceipt) -> proto::AddUpdateNoteResponse {
+    proto::AddUpdateNoteResponse { event_name: receipt.event.to_string(), note: Some(note(receipt.note)) }
+}
+
+/// An event with its notes. `rules` say whether it takes more of them.
+pub fn event(event: Event, rules: &NoteRules) -> proto::Event {
+    let Event { name, action, resource_type, sealed, body, notes } = event;
+    let accepts_update_notes = rules.check(&resource_type, body.is_err(), notes.len()).is_ok();
+    let (record_time, leaf_index) = (Some(timestamp(sealed.record_time)), Some(sealed.leaf_index));
+    let told = match body {
+        Ok(body) => whole(body),
+        Err(erasure) => erased(resource_type, &sealed, erasure),
+    };
+    proto::Event {
+        name: name.to_string(),
+        action_type: proto::ActionType::from(action).into(),
+        event_time: Some(event_time(&name)),
+        record_time,
+        leaf_index,
+        update_notes: notes.into_iter().map(note).collect(),
+        accepts_update_notes,
+        ..told
+    }
+}
+
+fn event_time(name: &EventName) -> prost_types::Timestamp {
+    timestamp(name.id.time())
+}
+
+fn whole(body: EventBody) -> proto::Event {
+    let Content { resource, actor, message, changes, context, attributes } = body.content;
+    proto::Event {
+        resource: Some((&resource).into()),
+        actor: Some((&actor).into()),
+        message,
+        changes: changes.iter().map(Into::into).collect(),
+        context: context.as_ref().map(Into::into),
+        attributes,
+        salt: body.salt.to_vec(),
+        recorder: Some((&body.recorder).into()),
+        ..proto::Event::default()
+    }
+}
+
+/// What is left of an event when its body is gone: enough to check its leaf.
+fn erased(resource_type: String, sealed: &Sealed, erasure: Erasure) -> proto::Event {
+    proto::Event {
+        resource: Some(proto::Resource { r#type: resource_type, ..proto::Resource::default() }),
+        erasure: Some(proto::Erasure { erase_time: Some(timestamp(erasure.time)), reason: erasure.reason }),
+        body_commitment: sealed.body_commitment.to_vec(),
+        ..proto::Event::default()
+    }
+}
+
+fn note(note: UpdateNote) -> proto::UpdateNote {
+    let UpdateNote { id, sealed, body } = note;
+    let (author, text, salt, body_commitment) = match body {
+        Some(body) => (Some(actor(&body.author)), body.text, body.salt.to_vec(), Vec::new()),
+        None => (None, String::new(), Vec::new(), sealed.body_commitment.to_vec()),
+    };
+    proto::UpdateNote {
+        note_id: id.to_string(),
+        author,
+        text,
+        create_time: Some(timestamp(sealed.record_time)),
+        leaf_index: Some(sealed.leaf_index),
+        salt,
+        body_commitment,
+    }
+}
+
+fn actor(actor: &Actor) -> proto::Actor {
+    actor.into()
+}

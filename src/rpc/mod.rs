@@ -1,0 +1,133 @@
+//! The gRPC side: the only room with tonic services.
+//!
+//! A call comes in through the [`stack`]: it gets a name, a span and a principal. The [`service`] parts it into scopes,
+//! rights, fields and the use case; [`decode`] and [`encode`] stand between the protobuf messages and the model; and
+//! whatever goes wrong becomes an answer in [`status`].
+
+mod access_log;
+mod call;
+mod catch_panic;
+mod decode;
+mod encode;
+mod export_stream;
+mod fresh_id;
+mod page_token;
+mod request_id;
+mod service;
+mod stack;
+mod status;
+
+use std::{io, sync::Arc, time::Duration};
+
+use futures_util::{Stream, StreamExt as _};
+use tokio::net::TcpStream;
+use tonic::{
+    service::Routes,
+    transport::{Error, Server, server::Router},
+};
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tower::layer::util::{Identity, Stack as Stacked};
+
+use crate::{
+    auth::Authorizer,
+    export::Exporter,
+    ingest::Ingest,
+    model::{Clock, Limits, NoteRules},
+    proto::{
+        self,
+        auditlog::v1::audit_log_service_server::{self, AuditLogServiceServer},
+    },
+    query::Query,
+};
+
+/// The service's full name, as in paths, reflection and health checks.
+pub const SERVICE_NAME: &str = audit_log_service_server::SERVICE_NAME;
+
+/// A peer that is gone without a word is found out after this and [`KEEPALIVE_TIMEOUT`]; it also keeps proxies from
+/// taking a quiet connection for a dead one, which many do after a minute.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// How long a peer may take to answer a keepalive.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Calls at once on one connection. A service that records over a single channel must not wait for its own calls
+/// before the append queue is full.
+const MAX_CONCURRENT_STREAMS: u32 = 1024;
+/// The pause after a connection that could not be accepted, for lack of file descriptors say, because the next attempt
+/// would fail at once as well.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the services need.
+#[derive(Clone)]
+pub struct Api {
+    /// Decides who may do what.
+    pub authorizer: Arc<Authorizer>,
+    /// Records.
+    pub ingest: Ingest,
+    /// Reads.
+    pub query: Query,
+    /// Exports.
+    pub exporter: Exporter,
+    /// How much a request may hold.
+    pub limits: Limits,
+    /// Which events take notes.
+    pub notes: Arc<NoteRules>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The server as it is served: all services inside the [`stack`]. Tests serve it over an in-memory duplex.
+pub type ApiRouter = Router<Stacked<stack::Stack, Identity>>;
+
+/// Serves the API on `incoming` connections until `shutdown`, and then until the last call has ended.
+///
+/// # Errors
+/// Only if a connection cannot be set up; a failed accept is passed over.
+pub async fn serve(
+    api: Api,
+    health: HealthServer<impl Health>,
+    incoming: impl Stream<Item = io::Result<TcpStream>>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    router(api, health).serve_with_incoming_shutdown(incoming.then(accepted), shutdown).await
+}
+
+/// All services inside the stack, with the transport's settings.
+pub fn router(api: Api, health: HealthServer<impl Health>) -> ApiRouter {
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+        .layer(stack::stack())
+        .add_routes(routes(api, health))
+}
+
+fn routes(api: Api, health: HealthServer<impl Health>) -> Routes {
+    // Twice our own limit, so that a batch which is somewhat too large gets an answer that names the field and the
+    // limit, and not the transport's OUT_OF_RANGE.
+    let max_message_bytes = 2 * api.limits.batch_bytes;
+    let service = AuditLogServiceServer::new(api).max_decoding_message_size(max_message_bytes);
+    let reason = "the descriptor sets are compiled in, and every test that starts a server has read them";
+    Routes::new(service)
+        .add_service(health)
+        .add_service(reflection().build_v1().expect(reason))
+        .add_service(reflection().build_v1alpha().expect(reason))
+}
+
+/// With the comments of our contract, and with what the details of its errors are made of, so that grpcurl shows both.
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// Small replies must not wait for the acknowledgement of earlier ones; tonic sets this only on listeners of its own.
+async fn accepted(connection: io::Result<TcpStream>) -> io::Result<TcpStream> {
+    match connection.and_then(|stream| stream.set_nodelay(true).map(|()| stream)) {
+        Ok(stream) => Ok(stream),
+        Err(error) => {
+            tracing::warn!(%error, "a connection could not be accepted");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The service `auditlog.v1.AuditLogService`.
+//!
+//! Every method goes the same way: who calls; the scopes named; the caller's rights on them; the other fields; and only
+//! then the store. So a stranger learns nothing of what is stored, and nothing of what would be valid elsewhere.
+
+use std::collections::BTreeMap;
+
+use tonic::{Request, Response, Status, async_trait};
+
+use super::{
+    Api,
+    call::Call,
+    decode::{self, BatchScopes, Decoder},
+    encode,
+    export_stream::{self, CsvStream},
+    fresh_id::{fresh_id, fresh_ids},
+    page_token::Binding,
+    status::Failure,
+};
+use crate::{
+    auth::{Annotate, Authorizer, NoteDecision, Permit, Principal, Record},
+    model::{EventReceipt, Scope, time_id::EventId},
+    proto::auditlog::v1::{
+        AddUpdateNoteRequest, AddUpdateNoteResponse, BatchRecordEventsRequest, BatchRecordEventsResponse,
+        ExportCsvRequest, GetEventRequest, GetEventResponse, ListEventsRequest, ListEventsResponse, RecordEventRequest,
+        RecordEventResponse, audit_log_service_server::AuditLogService,
+    },
+    query::ListRequest,
+    store::EventPage,
+};
+
+#[async_trait]
+impl AuditLogService for Api {
+    type ExportCsvStream = CsvStream;
+
+    async fn record_event(
+        &self,
+        request: Request<RecordEventRequest>,
+    ) -> Result<Response<RecordEventResponse>, Status> {
+        let (call, message) = Call::open(request);
+        call.reply(self.record(&call, message).await)
+    }
+
+    async fn batch_record_events(
+        &self,
+        request: Request<BatchRecordEventsRequest>,
+    ) -> Result<Response<BatchRecordEventsResponse>, Status> {
+        let (call, message) = Call::open(request);
+        call.reply(self.record_batch(&call, message).await)
+    }
+
+    async fn get_event(&self, request: Request<GetEventRequest>) -> Result<Response<GetEventResponse>, Status> {
+        let (call, message) = Call::open(request);
+        call.reply(self.get(&call, message).await)
+    }
+
+    async fn list_events(&self, request: Request<ListEventsRequest>) -> Result<Response<ListEventsResponse>, Status> {
+        let (call, message) = Call::open(request);
+        call.reply(self.list(&call, message).await)
+    }
+
+    async fn export_csv(&self, request: Request<ExportCsvRequest>) -> Result<Response<CsvStream>, Status> {
+        let (call, message) = Call::open(request);
+        self.export(&call, message).await.map_err(|failure| failure.into_status(call.request_id()))
+    }
+
+    async fn add_update_note(
+        &self,
+        request: Request<AddUpdateNoteRequest>,
+    ) -> Result<Response<AddUpdateNoteResponse>, Status> {
+        let (call, message) = Call::open(request);
+        call.reply(self.add_note(&call, message).await)
+    }
+}
+
+impl Api {
+    async fn record(&self, call: &Call, message: RecordEventRequest) -> Result<RecordEventResponse, Failure> {
+        let principal = call.principal()?;
+        let scope = decode::parent(&message.parent)?;
+        call.concerns(&scope);
+        let permit = self.authorizer.record(principal, &scope)?;
+        let draft = self.decoder().record(message, fresh_id(&*self.clock)?)?;
+        let receipts = self.ingest.record(vec![(permit, draft)]).await?;
+        Ok(RecordEventResponse { receipt: Some(encode::event_receipt(only(&receipts)?)) })
+    }
+
+    async fn record_batch(
+        &self,
+        call: &Call,
+        message: BatchRecordEventsRequest,
+    ) -> Result<BatchRecordEventsResponse, Failure> {
+        let principal = call.principal()?;
+        let scopes = decode::batch_scopes(&message, &self.limits)?;
+        scopes.outermost().iter().for_each(|scope| call.concerns(scope));
+        let permits = self.record_permits(principal, &scopes)?;
+        let fresh = fresh_ids(&*self.clock, message.requests.len())?;
+        let drafts = self.decoder().batch(message, &scopes, fresh)?;
+        let receipts = self.ingest.record(permits.into_iter().zip(drafts).collect()).await?;
+        Ok(BatchRecordEventsResponse { receipts: receipts.iter().map(encode::event_receipt).collect() })
+    }
+
+    /// A permit for each event, with one decision for each scope. A batch without events stands for its parent.
+    fn record_permits(&self, principal: &Principal, scopes: &BatchScopes) -> Result<Vec<Permit<Record>>, Failure> {
+        let mut permits: BTreeMap<&Scope, Permit<Record>> = BTreeMap::new();
+        let unasked = scopes.parent.iter().filter(|_| scopes.events.is_empty());
+        for scope in scopes.events.iter().chain(unasked) {
+            if !permits.contains_key(scope) {
+                permits.insert(scope, self.authorizer.record(principal, scope)?);
+            }
+        }
+        Ok(scopes.events.iter().filter_map(|scope| permits.get(scope).cloned()).collect())
+    }
+
+    async fn get(&self, call: &Call, message: GetEventRequest) -> Result<GetEventResponse, Failure> {
+        let principal = call.principal()?;
+        let (scope, id) = decode::scope_of_name(&message.name)?;
+        call.concerns(&scope);
+        let permit = self.authorizer.read(principal, &scope)?;
+        let id = decode::id_in_name(id)?;
+        let event = self.query.get(&permit, id).await?.ok_or(Failure::EventNotFound)?;
+        Ok(GetEventResponse { event: Some(encode::event(event, &self.notes)) })
+    }
+
+    async fn list(&self, call: &Call, message: ListEventsRequest) -> Result<ListEventsResponse, Failure> {
+        let principal = call.principal()?;
+        let scope = decode::parent(&message.parent)?;
+        call.concerns(&scope);
+        let permit = self.authorizer.read(principal, &scope)?;
+        let (binding, request) = self.list_request(&message, &scope)?;
+        let page = self.query.list(&permit, request).await?;
+        Ok(self.list_reply(page, &binding))
+    }
+
+    fn list_request(&self, message: &ListEventsRequest, scope: &Scope) -> Result<(Binding, ListRequest), Failure> {
+        let asked = self.decoder().list(message, scope)?;
+        let binding = Binding::of_list(scope, message.filter.as_ref(), asked.order);
+        let after = match message.page_token.as_str() {
+            "" => None,
+            token => Some(binding.open(token, asked.order)?),
+        };
+        Ok((binding, ListRequest { filter: asked.filter, order: asked.order, after, rows: asked.rows }))
+    }
+
+    fn list_reply(&self, page: EventPage, binding: &Binding) -> ListEventsResponse {
+        let events = page.events.into_iter().map(|event| encode::event(event, &self.notes)).collect();
+        let next_page_token = page.next.map(|position| binding.seal(position)).unwrap_or_default();
+        ListEventsResponse { events, next_page_token }
+    }
+
+    async fn export(&self, call: &Call, message: ExportCsvRequest) -> Result<Response<CsvStream>, Failure> {
+        let principal = call.principal()?;
+        let scope = decode::parent(&message.parent)?;
+        call.concerns(&scope);
+        let permit = self.authorizer.export(principal, &scope)?;
+        let request = self.decoder().export(&message, &scope)?;
+        let export = self.exporter.start(permit, request).await?;
+        export_stream::response(export, call.request_id().clone())
+    }
+
+    async fn add_note(&self, call: &Call, message: AddUpdateNoteRequest) -> Result<AddUpdateNoteResponse, Failure> {
+        let principal = call.principal()?;
+        let (scope, id) = decode::scope_of_name(&message.name)?;
+        call.concerns(&scope);
+        let decision = self.authorizer.annotate(principal, &scope)?;
+        let draft = self.decoder().note(&message, id, fresh_id(&*self.clock)?)?;
+        let permit = self.note_permit(decision, draft.event_id).await?;
+        Ok(encode::note_receipt(self.ingest.annotate(permit, draft).await?))
+    }
+
+    /// The one look-up before a decision: whether a reader is the event's actor.
+    async fn note_permit(&self, decision: NoteDecision, id: EventId) -> Result<Permit<Annotate>, Failure> {
+        let (permit, denied) = match decision {
+            NoteDecision::Permitted(permit) => return Ok(permit),
+            NoteDecision::IfActor(permit, denied) => (permit, denied),
+        };
+        let event = self.query.get(&permit, id).await?.ok_or(Failure::EventNotFound)?;
+        let actor = event.body.as_ref().ok().map(|body| &body.content.actor);
+        Ok(Authorizer::annotate_as_actor(permit, actor, denied)?)
+    }
+
+    fn decoder(&self) -> Decoder<'_> {
+        Decoder::new(&self.limits)
+    }
+}
+
+fn only(receipts: &[EventReceipt]) -> Result<&EventReceipt, Failure> {
+    receipts.first().ok_or_else(|| Failure::internal("the append path gave no receipt"))
+}

@@ -1,0 +1,269 @@
+//! Every failure and its answer, in one flat place: the only one that makes a [`Status`].
+//!
+//! `error_reason.proto` is the contract; each error carries a `google.rpc.ErrorInfo` with a reason from there.
+
+use std::{any::Any, collections::HashMap, time::Duration};
+
+use tonic::{Code, Status, metadata::AsciiMetadataValue};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+use super::{
+    decode::{Path, Violations},
+    page_token::PageTokenInvalid,
+    request_id::RequestId,
+};
+use crate::{
+    auth::{CredentialsError, Denied},
+    export::{ExportError, ExportSummary},
+    ingest::IngestError,
+    model::{NoteRefusal, Rejection},
+    proto::auditlog::v1::ErrorReason,
+    store::StoreError,
+};
+
+/// The domain of all our reasons.
+const DOMAIN: &str = "auditlog";
+/// The most bytes of a message for people. It is sent twice, percent-encoded and within the details, and all trailers
+/// together must stay below the 8 KiB that peers take by default.
+const MAX_MESSAGE_BYTES: usize = 1024;
+/// The same where up to 4 KiB of violations come along.
+const MAX_SUMMARY_BYTES: usize = 256;
+/// A full queue drains in a few commits.
+const QUEUE_DELAY: Duration = Duration::from_millis(500);
+/// A restart or a failover takes longer.
+const OUTAGE_DELAY: Duration = Duration::from_secs(2);
+
+/// The initial metadata key with the size of the log that an export covers.
+pub const LOG_SIZE: &str = "x-audit-log-size";
+/// The trailing metadata key with the count of the rows that were sent.
+pub const ROW_COUNT: &str = "x-audit-row-count";
+/// The trailing metadata key with the SHA-256, in hex, of all bytes that were sent.
+pub const SHA256: &str = "x-audit-sha256";
+
+/// Why a call gets no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The caller is not known.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The caller may not do that.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The request breaks rules.
+    #[error("{0}")]
+    Invalid(Violations),
+    /// The page token is not of this request.
+    #[error(transparent)]
+    PageToken(#[from] PageTokenInvalid),
+    /// The scope named has no such event.
+    #[error("there is no such event within the scope named")]
+    EventNotFound,
+    /// The append path did not take it.
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A fault of ours.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<Violations> for Failure {
+    fn from(violations: Violations) -> Self {
+        Self::Invalid(violations)
+    }
+}
+
+impl From<ExportError> for Failure {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Store(error) => Self::Store(error),
+            ExportError::Ingest(error) => Self::Ingest(error),
+            ExportError::Internal(details) => Self::Internal(details),
+            ExportError::LogSize { asked, size } => Self::Invalid(Violations::one(
+                Path::ROOT.field("log_size"),
+                format_args!("must be at most the log's size, which is {size}; it is {asked}"),
+            )),
+            ExportError::ResumeNotFound => Self::Invalid(Violations::one(
+                Path::ROOT.field("after_event_id"),
+                "must be the event_id of a row of the export that is resumed; there is no such row",
+            )),
+        }
+    }
+}
+
+impl Failure {
+    /// A fault of ours, with what the log shall say of it.
+    pub fn internal(details: impl ToString) -> Self {
+        Self::Internal(details.to_string())
+    }
+
+    /// The answer. What the caller must not learn goes to the log instead, once, here.
+    pub fn into_status(self, request_id: &RequestId) -> Status {
+        self.log(request_id);
+        self.answer(request_id).into_status()
+    }
+
+    fn log(&self, request_id: &RequestId) {
+        let id = request_id.as_str();
+        match self {
+            Self::Internal(_)
+            | Self::Ingest(IngestError::Internal(_))
+            | Self::Store(StoreError::Refused(_) | StoreError::Corrupt(_)) => {
+                tracing::error!(request_id = id, error = %self, "internal error");
+            }
+            Self::Store(StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_))
+            | Self::Ingest(IngestError::Unavailable(_) | IngestError::OutcomeUnknown { .. }) => {
+                tracing::warn!(request_id = id, error = %self, "the store is not available");
+            }
+            _ => (),
+        }
+    }
+
+    fn answer(self, request_id: &RequestId) -> Answer {
+        use ErrorReason as Reason;
+        match self {
+            Self::Credentials(error @ CredentialsError::Missing) => {
+                Answer::new(Code::Unauthenticated, Reason::CredentialsMissing, error)
+            }
+            Self::Credentials(error @ CredentialsError::Invalid { .. }) => {
+                Answer::new(Code::Unauthenticated, Reason::CredentialsInvalid, error)
+            }
+            Self::Denied(denied) => Answer::new(Code::PermissionDenied, Reason::PermissionMissing, &denied)
+                .with("scope", &denied.scope)
+                .with("permission", denied.permission),
+            Self::Invalid(violations) => Answer::invalid(&violations),
+            Self::PageToken(error) => Answer::new(Code::InvalidArgument, Reason::PageTokenInvalid, error),
+            Self::EventNotFound => Answer::new(Code::NotFound, Reason::EventNotFound, self),
+            Self::Ingest(error) => Answer::of_ingest(error, request_id),
+            Self::Store(StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_)) => Answer::store_unavailable(),
+            Self::Store(StoreError::Refused(_) | StoreError::Corrupt(_)) | Self::Internal(_) => {
+                Answer::internal(request_id)
+            }
+        }
+    }
+}
+
+/// All that a [`Status`] of ours is made of.
+struct Answer {
+    code: Code,
+    reason: ErrorReason,
+    message: String,
+    metadata: HashMap<String, String>,
+    retry_after: Option<Duration>,
+    violations: Vec<FieldViolation>,
+}
+
+impl Answer {
+    fn new(code: Code, reason: ErrorReason, message: impl ToString) -> Self {
+        let message = shortened(message.to_string(), MAX_MESSAGE_BYTES);
+        Self { code, reason, message, metadata: HashMap::new(), retry_after: None, violations: Vec::new() }
+    }
+
+    fn with(mut self, key: &str, value: impl ToString) -> Self {
+        self.metadata.insert(key.to_owned(), value.to_string());
+        self
+    }
+
+    fn retry_after(self, delay: Duration) -> Self {
+        Self { retry_after: Some(delay), ..self }
+    }
+
+    fn of_ingest(error: IngestError, request_id: &RequestId) -> Self {
+        match error {
+            IngestError::QueueFull => {
+                let message = "too many writes wait for the store; nothing was stored, retry later";
+                Self::new(Code::ResourceExhausted, ErrorReason::QueueFull, message).retry_after(QUEUE_DELAY)
+            }
+            IngestError::ShuttingDown => {
+                let message = "the server is shutting down; nothing was stored, retry on another connection";
+                Self::new(Code::Unavailable, ErrorReason::ShuttingDown, message).retry_after(OUTAGE_DELAY)
+            }
+            IngestError::Rejected(rejection) => Self::of_rejection(rejection),
+            IngestError::Unavailable(_) => Self::store_unavailable(),
+            IngestError::OutcomeUnknown { retry_safe: true } => {
+                let message = "whether it was stored could not be found out; retry with the same id";
+                Self::new(Code::Unavailable, ErrorReason::OutcomeUnknown, message).retry_after(OUTAGE_DELAY)
+            }
+            IngestError::OutcomeUnknown { retry_safe: false } => {
+                let message = "whether it was stored could not be found out; look before you retry, because the \
+                               server made an id and a retry may record twice";
+                Self::new(Code::Unavailable, ErrorReason::OutcomeUnknown, message)
+            }
+            IngestError::Internal(_) => Self::internal(request_id),
+        }
+    }
+
+    fn of_rejection(rejection: Rejection) -> Self {
+        match &rejection {
+            Rejection::EventDiffers { index, id } => {
+                Self::new(Code::AlreadyExists, ErrorReason::EventDiffers, &rejection)
+                    .with("index", index)
+                    .with("event_id", id)
+            }
+            Rejection::NoteDiffers { id } => {
+                Self::new(Code::AlreadyExists, ErrorReason::NoteDiffers, &rejection).with("note_id", id)
+            }
+            Rejection::EventNotFound => Self::new(Code::NotFound, ErrorReason::EventNotFound, &rejection),
+            Rejection::NotesNotAccepted(NoteRefusal::Type(_) | NoteRefusal::Erased | NoteRefusal::Full(_)) => {
+                Self::new(Code::FailedPrecondition, ErrorReason::NotesNotAccepted, &rejection)
+            }
+        }
+    }
+
+    fn store_unavailable() -> Self {
+        let message = "the database does not answer; nothing was stored, retry later";
+        Self::new(Code::Unavailable, ErrorReason::StoreUnavailable, message).retry_after(OUTAGE_DELAY)
+    }
+
+    fn internal(request_id: &RequestId) -> Self {
+        let message = format!("internal error; request id {}", request_id.as_str());
+        Self::new(Code::Internal, ErrorReason::Internal, message)
+    }
+
+    fn invalid(violations: &Violations) -> Self {
+        let message = shortened(violations.to_string(), MAX_SUMMARY_BYTES);
+        let kept = violations.kept().iter().map(|v| FieldViolation::new(&v.field, &v.description));
+        let count = (violations.more() > 0).then(|| FieldViolation::new("", format!("and {} more", violations.more())));
+        let violations = kept.chain(count).collect();
+        Self { violations, ..Self::new(Code::InvalidArgument, ErrorReason::FieldInvalid, message) }
+    }
+
+    fn into_status(self) -> Status {
+        let reason = self.reason.as_str_name();
+        let reason = reason.strip_prefix("ERROR_REASON_").unwrap_or(reason);
+        let mut details = ErrorDetails::with_error_info(reason, DOMAIN, self.metadata);
+        if !self.violations.is_empty() {
+            details.set_bad_request(self.violations);
+        }
+        if let Some(delay) = self.retry_after {
+            details.set_retry_info(Some(delay));
+        }
+        Status::with_error_details(self.code, self.message, details)
+    }
+}
+
+/// The answer to a call that panicked, which is logged here.
+pub fn of_panic(panic: &(dyn Any + Send), request_id: &RequestId) -> Status {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Failure::internal(format_args!("panic: {}", text.unwrap_or("(no text)"))).into_status(request_id)
+}
+
+/// The end of an export that is complete, as a status: OK, with what was sent as trailing metadata.
+pub fn of_complete_export(summary: &ExportSummary) -> Status {
+    let mut status = Status::new(Code::Ok, "");
+    status.metadata_mut().insert(ROW_COUNT, AsciiMetadataValue::from(summary.rows));
+    let sha256 = AsciiMetadataValue::try_from(hex::encode(summary.sha256)).expect("hex is ASCII");
+    status.metadata_mut().insert(SHA256, sha256);
+    status
+}
+
+/// `text`, cut at a character where it is too long.
+fn shortened(mut text: String, max_bytes: usize) -> String {
+    if text.len() > max_bytes {
+        text.truncate(text.floor_char_boundary(max_bytes - 3));
+        text.push_str("...");
+    }
+    text
+}

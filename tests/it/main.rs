@@ -1,0 +1,6 @@
+//! The service at its gRPC boundary: one binary, one suite. Each test has its own service on its own store.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
+
+mod harness;
+mod record;
