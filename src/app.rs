@@ -10,8 +10,8 @@ use crate::{
     auth::{Authorizer, Policy, PolicyError},
     config::{Config, DatabaseConfig, ShutdownConfig},
     export::Exporter,
-    ingest::{Ingest, IngestSettings, Worker},
-    model::{Clock, NoteRules},
+    ingest::{Ingest, IngestSettings, Workers},
+    model::{Clock, NoteRules, Timestamp},
     query::Query,
     rpc,
     store::{Store, StoreError, StoreSettings, migrate_database},
@@ -19,6 +19,9 @@ use crate::{
 
 /// How often the store is asked for a sign of life.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the store is made ready for what comes.
+const PREPARE_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why the service did not start, or stopped by itself.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +52,7 @@ pub enum AppError {
 pub struct App {
     api: rpc::Api,
     store: Store,
-    worker: Worker,
+    workers: Workers,
     listener: TcpListener,
     local_addr: SocketAddr,
     shutdown: ShutdownConfig,
@@ -61,9 +64,8 @@ impl App {
         let authorizer = Arc::new(Authorizer::new(Policy::new(&config.roles)?));
         let notes =
             Arc::new(NoteRules { resource_types: config.notes.resource_types.clone(), max_notes: config.limits.notes });
-        let store = open(&config).await?;
-        let writer = store.writer(Arc::clone(&clock), Arc::clone(&notes))?;
-        let (ingest, worker) = Ingest::start(writer, ingest_settings(&config))?;
+        let store = open(&config, clock.now()).await?;
+        let (ingest, workers) = start_ingest(&config, store.clone(), &clock, &notes).await?;
         let inspected = config.limits.inspected_events;
         let query = Query::new(store.clone(), inspected);
         let exporter = Exporter::new(store.clone(), ingest.clone(), Arc::clone(&clock), inspected);
@@ -71,7 +73,7 @@ impl App {
         let bind_error = |error| AppError::Bind { address: config.listen, error };
         let listener = TcpListener::bind(config.listen).await.map_err(bind_error)?;
         let local_addr = listener.local_addr()?;
-        Ok(Self { api, store, worker, listener, local_addr, shutdown: config.shutdown })
+        Ok(Self { api, store, workers, listener, local_addr, shutdown: config.shutdown })
     }
 
     /// The address that is listened on, with the port that the system chose if none was asked for.
@@ -92,6 +94,7 @@ impl App {
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let ingest = self.api.ingest.clone();
         let probe = tokio::spawn(probe(self.store.clone(), ingest.clone(), reporter.clone()));
+        let prepare = tokio::spawn(prepare_daily(self.store.clone(), Arc::clone(&self.api.clock)));
         let (stop, stopped) = oneshot::channel::<()>();
         let until_stopped = async { drop(stopped.await) };
         let incoming = TcpListenerStream::new(self.listener);
@@ -101,36 +104,49 @@ impl App {
             () = signal => None,
         };
         probe.abort();
+        prepare.abort();
         report(&reporter, ServingStatus::NotServing).await;
         let result = match early {
             Some(ended) => flatten(ended),
             None => drain(serving, stop, self.shutdown).await,
         };
         ingest.close();
-        self.worker.join().await;
+        self.workers.join().await;
         tracing::info!("stopped");
         result
     }
 }
 
 /// Brings the database's schema up to date and tells the names of the migrations that this took.
-pub fn migrate(database: &DatabaseConfig) -> Result<Vec<String>, AppError> {
-    Ok(migrate_database(&store_settings(database))?)
+pub fn migrate(database: &DatabaseConfig, clock: &dyn Clock) -> Result<Vec<String>, AppError> {
+    Ok(migrate_database(&store_settings(database), clock.now())?)
 }
 
 fn store_settings(database: &DatabaseConfig) -> StoreSettings {
     StoreSettings {
         url: database.url.clone(),
         pool_size: database.pool_size,
-        wait: database.statement_timeout,
+        timeout: database.statement_timeout,
         migrate: database.migrate,
     }
 }
 
-async fn open(config: &Config) -> Result<Store, AppError> {
+async fn open(config: &Config, now: Timestamp) -> Result<Store, AppError> {
     let settings = store_settings(&config.database);
-    let opened = tokio::task::spawn_blocking(move || Store::open(&settings)).await;
+    let opened = tokio::task::spawn_blocking(move || Store::open(&settings, now)).await;
     Ok(opened.map_err(io::Error::other)??)
+}
+
+async fn start_ingest(
+    config: &Config,
+    store: Store,
+    clock: &Arc<dyn Clock>,
+    notes: &Arc<NoteRules>,
+) -> Result<(Ingest, Workers), AppError> {
+    let (wanted, clock, notes) = (config.append.workers, Arc::clone(clock), Arc::clone(notes));
+    let opened = tokio::task::spawn_blocking(move || store.writers(wanted, &clock, &notes)).await;
+    let writers = opened.map_err(io::Error::other)??;
+    Ok(Ingest::start(writers, ingest_settings(config))?)
 }
 
 fn ingest_settings(config: &Config) -> IngestSettings {
@@ -162,6 +178,17 @@ async fn drain(
 
 fn flatten(ended: Result<Result<(), tonic::transport::Error>, tokio::task::JoinError>) -> Result<(), AppError> {
     Ok(ended.map_err(io::Error::other)??)
+}
+
+/// Has the store made ready for the months to come. The start has done it once; failing for a day or two does no harm.
+async fn prepare_daily(store: Store, clock: Arc<dyn Clock>) {
+    let mut days = time::interval_at(time::Instant::now() + PREPARE_EVERY, PREPARE_EVERY);
+    loop {
+        days.tick().await;
+        if let Err(error) = store.prepare(clock.now()).await {
+            tracing::error!(%error, "the store could not be made ready for the coming months");
+        }
+    }
 }
 
 /// Keeps the health service informed whether the store answers and the append worker is there.

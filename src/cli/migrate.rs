@@ -8,6 +8,7 @@ use crate::{
         Settings,
         settings::{DatabaseSettings, LogSettings},
     },
+    model::SystemClock,
     telemetry,
 };
 
@@ -31,7 +32,7 @@ impl MigrateArgs {
         let loaded = self.file.load(flags)?;
         telemetry::init(&loaded.config.log)?;
         serve::warn_of_unknown(&loaded.unknown_variables);
-        let applied = app::migrate(&loaded.config.database)?;
+        let applied = app::migrate(&loaded.config.database, &SystemClock)?;
         print(&applied).map_err(|error| CliError::Io("write to standard output", error))
     }
 }

@@ -66,6 +66,8 @@ pub struct DatabaseConfig {
 /// How events wait to be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppendConfig {
+    /// How many threads append, each with a connection of its own, at least 1. On SQLite it is always one.
+    pub workers: usize,
     /// The most events that wait, not below `limits.batch_events`.
     pub queue_events: usize,
 }
@@ -164,7 +166,7 @@ impl Default for Config {
         Self {
             listen: (Ipv4Addr::LOCALHOST, 50051).into(),
             database: DatabaseConfig::default(),
-            append: AppendConfig { queue_events: 4096 },
+            append: AppendConfig { workers: 2, queue_events: 4096 },
             auth: AuthConfig { mode: AuthMode::Metadata, trust_network: false },
             notes: NotesConfig { resource_types: ["clusterprofile".to_owned()].into() },
             limits: Limits::default(),

@@ -17,7 +17,7 @@ use super::{
 };
 
 /// The databases there are.
-const SCHEMES: [&str; 1] = ["sqlite"];
+const SCHEMES: [&str; 3] = ["sqlite", "postgres", "postgresql"];
 
 impl Config {
     /// Whether the settings fit together and may be served with.
@@ -97,16 +97,23 @@ fn checked_url(setting: &'static str, url: &str) -> Result<String, ConfigError> 
     let has_rest = |scheme: &&str| url.len() > scheme.len() + "://".len();
     match database_url::scheme(url).filter(has_rest) {
         Some(scheme) if SCHEMES.contains(&scheme) => Ok(url.to_owned()),
-        Some(scheme) => {
-            Err(ConfigError::value(setting, format!("there is no support for {scheme}://; use sqlite://FILE")))
-        }
-        None => Err(ConfigError::value(setting, "must be a URL such as sqlite://auditlog.db")),
+        Some(scheme) => Err(ConfigError::value(
+            setting,
+            format!("there is no support for {scheme}://; use sqlite://FILE or postgres://…"),
+        )),
+        None => Err(ConfigError::value(
+            setting,
+            "must be a URL such as sqlite://auditlog.db or postgres://user@host/database",
+        )),
     }
 }
 
 impl AppendSettings {
     fn resolve(self, default: AppendConfig) -> AppendConfig {
-        AppendConfig { queue_events: self.queue_events.map_or(default.queue_events, Limit::get) }
+        AppendConfig {
+            workers: self.workers.map_or(default.workers, |workers| workers.get() as usize),
+            queue_events: self.queue_events.map_or(default.queue_events, Limit::get),
+        }
     }
 }
 

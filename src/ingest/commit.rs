@@ -82,7 +82,7 @@ fn append_truly(log: &mut dyn Log, batch: &[&[Entry]]) -> Result<Vec<Outcome>, S
 fn failure(error: &StoreError, submission: &Submission) -> IngestError {
     let from_client = |entry: &Entry| entry.draft.id_origin() == IdOrigin::Client;
     match error {
-        StoreError::Unavailable(reason) => IngestError::Unavailable(reason.clone()),
+        StoreError::Unavailable(reason) | StoreError::Unusable(reason) => IngestError::Unavailable(reason.clone()),
         StoreError::OutcomeUnknown(_) => {
             IngestError::OutcomeUnknown { retry_safe: submission.entries.iter().all(from_client) }
         }

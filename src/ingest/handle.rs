@@ -1,6 +1,10 @@
 //! The services' side of the append path.
 
-use std::{sync::Arc, thread};
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+    thread,
+};
 
 use tokio::sync::{Semaphore, TryAcquireError, mpsc, oneshot};
 
@@ -51,36 +55,46 @@ pub struct IngestSettings {
     pub batch_bytes: usize,
 }
 
-/// Hands drafts to the worker and waits for their receipts. Clones share the queue.
+/// Hands drafts to the workers and waits for their receipts. Clones share the queues.
 #[derive(Clone)]
 pub struct Ingest {
-    queue: mpsc::UnboundedSender<Message>,
-    /// What bounds the queue: a permit for each entry that waits or is being committed.
+    /// One for each worker. A tenant always goes to the same one, so that no two of them wait for one head.
+    queues: Arc<[mpsc::UnboundedSender<Message>]>,
+    /// What bounds the queues: a permit for each entry that waits or is being committed.
     room: Arc<Semaphore>,
 }
 
-/// The thread that appends.
-pub struct Worker(thread::JoinHandle<()>);
+/// The threads that append.
+pub struct Workers(Vec<thread::JoinHandle<()>>);
 
-impl Worker {
+impl Workers {
     /// Waits until all that was accepted is answered. Call [`Ingest::close`] first.
     pub async fn join(self) {
-        let joined = tokio::task::spawn_blocking(|| self.0.join()).await;
-        if !matches!(joined, Ok(Ok(()))) {
-            tracing::error!("the append worker ended in a panic");
+        for worker in self.0 {
+            let joined = tokio::task::spawn_blocking(|| worker.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                tracing::error!("an append worker ended in a panic");
+            }
         }
     }
 }
 
 impl Ingest {
-    /// Starts a worker that appends to `log`.
-    pub fn start(log: impl Log + 'static, settings: IngestSettings) -> std::io::Result<(Self, Worker)> {
-        let (queue, messages) = mpsc::unbounded_channel();
+    /// Starts a worker for each of `logs`, of which there is at least one.
+    pub fn start(
+        logs: impl IntoIterator<Item = impl Log + 'static>,
+        settings: IngestSettings,
+    ) -> std::io::Result<(Self, Workers)> {
         let bounds = BatchBounds { entries: settings.batch_events, bytes: settings.batch_bytes };
-        let work = move || commit::run(log, messages, bounds);
-        let worker = thread::Builder::new().name("append".to_owned()).spawn(work)?;
+        let (mut queues, mut workers) = (Vec::new(), Vec::new());
+        for log in logs {
+            let (queue, messages) = mpsc::unbounded_channel();
+            let work = move || commit::run(log, messages, bounds);
+            workers.push(thread::Builder::new().name("append".to_owned()).spawn(work)?);
+            queues.push(queue);
+        }
         let room = Arc::new(Semaphore::new(settings.queue_events));
-        Ok((Self { queue, room }, Worker(worker)))
+        Ok((Self { queues: queues.into(), room }, Workers(workers)))
     }
 
     /// Records events, all or none. The reply follows the commit, in the order of `work`.
@@ -101,16 +115,24 @@ impl Ingest {
         receipts.into_iter().next().ok_or_else(mismatch).and_then(note_receipt)
     }
 
-    /// Takes nothing more; the worker finishes what was accepted and ends.
+    /// Takes nothing more; the workers finish what was accepted and end.
     pub fn close(&self) {
         self.room.close();
-        // The worker is gone already if this fails.
-        let _ = self.queue.send(Message::Close);
+        for queue in self.queues.iter() {
+            // The worker is gone already if this fails.
+            let _ = queue.send(Message::Close);
+        }
     }
 
-    /// Whether the worker is there.
+    /// Whether all workers are there.
     pub fn is_running(&self) -> bool {
-        !self.queue.is_closed()
+        self.queues.iter().all(|queue| !queue.is_closed())
+    }
+
+    /// All entries of a submission are of one tenant.
+    fn queue_of(&self, entries: &[Entry]) -> &mpsc::UnboundedSender<Message> {
+        let tenant = entries.first().map_or("", |entry| entry.scope.tenant());
+        &self.queues[worker_of(tenant, self.queues.len())]
     }
 
     async fn append(&self, entries: Vec<Entry>) -> Result<Vec<Receipt>, IngestError> {
@@ -120,10 +142,18 @@ impl Ingest {
             TryAcquireError::Closed => IngestError::ShuttingDown,
         })?;
         let (reply, answer) = oneshot::channel();
+        let queue = self.queue_of(&entries);
         let submission = Submission::new(entries, reply, room);
-        self.queue.send(Message::Append(submission)).map_err(|_| IngestError::ShuttingDown)?;
+        queue.send(Message::Append(submission)).map_err(|_| IngestError::ShuttingDown)?;
         answer.await.unwrap_or_else(|_| Err(IngestError::Internal("the append worker dropped a caller".to_owned())))
     }
+}
+
+/// Which of `count` workers a tenant goes to.
+fn worker_of(tenant: &str, count: usize) -> usize {
+    let mut hasher = DefaultHasher::new();
+    tenant.hash(&mut hasher);
+    usize::try_from(hasher.finish() % count as u64).unwrap_or(0)
 }
 
 fn event_receipt(receipt: Receipt) -> Result<EventReceipt, IngestError> {

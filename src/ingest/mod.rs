@@ -1,5 +1,5 @@
-//! The append path: a bounded queue, and a worker thread that commits whatever has gathered while the last batch was
-//! being committed.
+//! The append path: a bounded queue, and worker threads that commit whatever has gathered while the last batch was being
+//! committed.
 //!
 //! [`handle`] is what the services call; [`batch`] takes from the queue; [`commit`] appends a batch and answers each
 //! caller truly, whatever the store does.
@@ -10,4 +10,4 @@ mod handle;
 #[cfg(test)]
 mod tests;
 
-pub use handle::{Ingest, IngestError, IngestSettings, Worker};
+pub use handle::{Ingest, IngestError, IngestSettings, Workers};

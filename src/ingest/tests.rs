@@ -8,8 +8,8 @@ use rstest::rstest;
 use crate::{
     auth::{Authorizer, Grant, Permit, Policy, Principal, Record},
     model::{
-        ActionType, Actor, ActorType, Content, Entry, EventDraft, EventFilter, IdOrigin, NoteRules, Order, PageQuery,
-        Rejection, Resource, Scope, SystemClock, TimeId,
+        ActionType, Actor, ActorType, Clock as _, Content, Entry, EventDraft, EventFilter, IdOrigin, NoteRules, Order,
+        PageQuery, Rejection, Resource, Scope, SystemClock, TimeId,
     },
     store::{EventPage, Outcome, PageBounds, Store, StoreError, StoreSettings, Writer},
 };
@@ -66,15 +66,20 @@ impl Bench {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("a.db").display());
-        let settings = StoreSettings { url, pool_size: 2, wait: Duration::from_secs(5), migrate: true };
+        let settings = StoreSettings { url, pool_size: 2, timeout: Duration::from_secs(5), migrate: true };
         let rules = Arc::new(NoteRules { resource_types: ["clusterprofile".to_owned()].into(), max_notes: 2 });
-        Self { store: Store::open(&settings).unwrap(), rules, _folder: folder }
+        Self { store: Store::open(&settings, SystemClock.now()).unwrap(), rules, _folder: folder }
     }
 
-    fn ingest(&self, appends: &[Fault], reconnects: &[Fault]) -> (Ingest, super::Worker) {
-        let writer = self.store.writer(Arc::new(SystemClock), Arc::clone(&self.rules)).unwrap();
+    fn writer(&self) -> Writer {
+        let clock: Arc<dyn crate::model::Clock> = Arc::new(SystemClock);
+        self.store.writers(1, &clock, &self.rules).unwrap().remove(0)
+    }
+
+    fn ingest(&self, appends: &[Fault], reconnects: &[Fault]) -> (Ingest, super::Workers) {
+        let writer = self.writer();
         let log = Faulty { writer, appends: appends.to_vec().into(), reconnects: reconnects.to_vec().into() };
-        Ingest::start(log, IngestSettings { queue_events: 10, batch_events: 4, batch_bytes: 1 << 20 }).unwrap()
+        Ingest::start([log], IngestSettings { queue_events: 10, batch_events: 4, batch_bytes: 1 << 20 }).unwrap()
     }
 
     async fn stored(&self) -> EventPage {
@@ -155,7 +160,7 @@ async fn a_retry_is_not_called_safe_when_the_server_made_the_id() {
 #[tokio::test]
 async fn one_caller_that_is_rejected_leaves_no_trace_and_no_hole_among_its_neighbours() {
     let bench = Bench::new();
-    let mut writer = bench.store.writer(Arc::new(SystemClock), Arc::clone(&bench.rules)).unwrap();
+    let mut writer = bench.writer();
     let entry = |draft: EventDraft| {
         let (scope, recorder) = (permit().scope().clone(), permit().principal().clone());
         Entry { scope, recorder, draft: crate::model::Draft::Event(draft) }
@@ -202,10 +207,10 @@ impl Log for Gated {
 async fn a_full_queue_says_so_a_refused_row_sinks_alone_and_closing_answers_all() {
     let bench = Bench::new();
     let (open, gate) = std::sync::mpsc::channel();
-    let writer = bench.store.writer(Arc::new(SystemClock), Arc::clone(&bench.rules)).unwrap();
+    let writer = bench.writer();
     let log = Gated { writer, gate, refused: draft(3, IdOrigin::Client).id };
     let (ingest, worker) =
-        Ingest::start(log, IngestSettings { queue_events: 5, batch_events: 4, batch_bytes: 1 << 20 }).unwrap();
+        Ingest::start([log], IngestSettings { queue_events: 5, batch_events: 4, batch_bytes: 1 << 20 }).unwrap();
     let mut calls = tokio::task::JoinSet::new();
     for n in 0..5 {
         // Polled once, a call is in the queue: `record` does not wait before that.

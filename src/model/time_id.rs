@@ -52,11 +52,14 @@ impl TimeId {
         if text.len() != 36 || text.bytes().any(|b| b.is_ascii_uppercase()) {
             return Err(TimeIdError::Malformed);
         }
-        if uuid.get_version_num() != 7 || uuid.get_variant() != Variant::RFC4122 {
-            return Err(TimeIdError::NotVersion7);
-        }
+        Self::from_uuid(uuid)
+    }
+
+    /// Takes a UUID of version 7 whose time can be shown.
+    pub fn from_uuid(uuid: Uuid) -> Result<Self, TimeIdError> {
         let id = Self(uuid);
-        (id.millis() <= MAX_SHOWN_MILLIS).then_some(id).ok_or(TimeIdError::NotVersion7)
+        let is_version_7 = uuid.get_version_num() == 7 && uuid.get_variant() == Variant::RFC4122;
+        (is_version_7 && id.millis() <= MAX_SHOWN_MILLIS).then_some(id).ok_or(TimeIdError::NotVersion7)
     }
 
     /// An id at `time` (floored to the millisecond) with `random` in its other bits. `None` where 48 bits of
@@ -91,15 +94,15 @@ impl TimeId {
 
     /// Reads back what [`Self::as_bytes`] gave. `None` if it is no version 7.
     pub fn from_bytes(bytes: [u8; 16]) -> Option<Self> {
-        Self::parse(&Uuid::from_bytes(bytes).to_string()).ok()
+        Self::from_uuid(Uuid::from_bytes(bytes)).ok()
     }
 
-    /// The text that sorts at or before every id of `millis` and after every earlier one: the time, then 80 zero bits.
-    pub fn lower_bound(millis: i64) -> String {
+    /// The bytes that sort at or before every id of `millis` and after every earlier one: the time, then 80 zero bits.
+    pub fn lower_bound(millis: i64) -> [u8; 16] {
         let mut bytes = [0; 16];
         let millis = millis.clamp(0, MAX_MILLIS);
         bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
-        Uuid::from_bytes(bytes).to_string()
+        bytes
     }
 }
 
@@ -144,9 +147,9 @@ mod tests {
 
         #[test]
         fn bounds_separate_milliseconds(millis in 1..MAX_SHOWN_MILLIS, random: [u8; 10]) {
-            let id = TimeId::at(Timestamp::from_timestamp_millis(millis).unwrap(), random).unwrap().to_string();
-            prop_assert!(TimeId::lower_bound(millis) <= id);
-            prop_assert!(id < TimeId::lower_bound(millis + 1));
+            let id = TimeId::at(Timestamp::from_timestamp_millis(millis).unwrap(), random).unwrap();
+            prop_assert!(TimeId::lower_bound(millis) <= *id.as_bytes());
+            prop_assert!(*id.as_bytes() < TimeId::lower_bound(millis + 1));
         }
     }
 }

@@ -113,7 +113,7 @@ impl Failure {
             | Self::Store(StoreError::Refused(_) | StoreError::Corrupt(_)) => {
                 tracing::error!(request_id = id, error = %self, "internal error");
             }
-            Self::Store(StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_))
+            Self::Store(StoreError::Unavailable(_) | StoreError::Unusable(_) | StoreError::OutcomeUnknown(_))
             | Self::Ingest(IngestError::Unavailable(_) | IngestError::OutcomeUnknown { .. }) => {
                 tracing::warn!(request_id = id, error = %self, "the store is not available");
             }
@@ -137,7 +137,9 @@ impl Failure {
             Self::PageToken(error) => Answer::new(Code::InvalidArgument, Reason::PageTokenInvalid, error),
             Self::EventNotFound => Answer::new(Code::NotFound, Reason::EventNotFound, self),
             Self::Ingest(error) => Answer::of_ingest(error, request_id),
-            Self::Store(StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_)) => Answer::store_unavailable(),
+            Self::Store(StoreError::Unavailable(_) | StoreError::Unusable(_) | StoreError::OutcomeUnknown(_)) => {
+                Answer::store_unavailable()
+            }
             Self::Store(StoreError::Refused(_) | StoreError::Corrupt(_)) | Self::Internal(_) => {
                 Answer::internal(request_id)
             }

@@ -8,6 +8,9 @@ pub enum StoreError {
     /// It cannot be reached, is locked, full or broken; nothing was changed. A retry may help.
     #[error("the store is not available: {0}")]
     Unavailable(String),
+    /// It holds a schema that this binary must not use.
+    #[error("{0}")]
+    Unusable(String),
     /// The commit was sent and its reply was lost: it may or may not have happened.
     #[error("the outcome of the commit is unknown: {0}")]
     OutcomeUnknown(String),

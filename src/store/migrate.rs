@@ -1,27 +1,55 @@
-//! Brings the schema up to date.
+//! Brings the schema up to date, and refuses one that this binary must not use.
 
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
+use diesel::{connection::SimpleConnection as _, prelude::*};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::{conn::Connection, error::StoreError};
+use super::{conn::AnyConnection, error::StoreError, schema::schema_requirements};
 
-const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
-/// Applies what is missing, each migration in its own transaction, and tells the names of those it applied.
-pub(super) fn run(connection: &mut Connection) -> Result<Vec<String>, StoreError> {
-    let failed =
-        |error: Box<dyn std::error::Error + Send + Sync>| StoreError::Unavailable(format!("migrating: {error}"));
-    let applied = connection.run_pending_migrations(MIGRATIONS).map_err(failed)?;
-    Ok(applied.iter().map(ToString::to_string).collect())
+/// What this binary is, to schemas that ask for a newer one. It grows with each release that adds what a later schema may
+/// rely on.
+const BINARY_VERSION: i32 = 1;
+
+type BoxedError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Applies what is missing, each migration in its own transaction, and tells the names of those it applied. Replicas that
+/// start together wait for each other.
+pub(super) fn run(connection: &mut AnyConnection) -> Result<Vec<String>, StoreError> {
+    let applied = match connection {
+        AnyConnection::Sqlite(connection) => pending(connection, SQLITE),
+        AnyConnection::Postgres(connection) => {
+            // Held until the connection is closed.
+            connection.batch_execute("SELECT pg_advisory_lock(hashtextextended('auditlog.migrate', 0))")?;
+            pending(connection, POSTGRES)
+        }
+    };
+    applied.map_err(|error| StoreError::Unavailable(format!("migrating: {error}")))
 }
 
-/// Refuses a database whose schema is not the one this binary knows.
-pub(super) fn require_current(connection: &mut Connection) -> Result<(), StoreError> {
-    let failed = |error: Box<dyn std::error::Error + Send + Sync>| StoreError::Unavailable(error.to_string());
-    match connection.has_pending_migration(MIGRATIONS).map_err(failed)? {
-        false => Ok(()),
-        true => Err(StoreError::Unavailable(
-            "the database has no current schema: run `auditlog migrate`, or set AUDITLOG_DATABASE_MIGRATE=true"
-                .to_owned(),
-        )),
+fn pending<DB: diesel::backend::Backend>(
+    connection: &mut impl MigrationHarness<DB>,
+    migrations: EmbeddedMigrations,
+) -> Result<Vec<String>, BoxedError> {
+    Ok(connection.run_pending_migrations(migrations)?.iter().map(ToString::to_string).collect())
+}
+
+/// Refuses a database whose schema is older than the one this binary knows, or too new for it.
+pub(super) fn require_usable(connection: &mut AnyConnection) -> Result<(), StoreError> {
+    let is_old = match connection {
+        AnyConnection::Sqlite(connection) => connection.has_pending_migration(SQLITE),
+        AnyConnection::Postgres(connection) => connection.has_pending_migration(POSTGRES),
+    };
+    if is_old.map_err(|error| StoreError::Unavailable(error.to_string()))? {
+        let fix = "run `auditlog migrate`, or set AUDITLOG_DATABASE_MIGRATE=true";
+        return Err(StoreError::Unusable(format!("the database has no current schema: {fix}")));
+    }
+    match schema_requirements::table.select(schema_requirements::min_binary_version).first(connection)? {
+        ..=BINARY_VERSION => Ok(()),
+        needed => Err(StoreError::Unusable(format!(
+            "the database's schema needs auditlog of binary version {needed} or later, and this one is {BINARY_VERSION}: \
+             run a newer release"
+        ))),
     }
 }

@@ -1,38 +1,50 @@
 //! The store: the only room with SQL in it.
 //!
-//! Reads go through a pool of connections that cannot write, on threads that may block; writes go through the one
-//! [`Writer`], which owns its connection.
+//! Reads go through a pool of connections that cannot write, on threads that may block; writes go through [`Writer`]s,
+//! each of which owns its connection. Two backends stand behind one set of queries: SQLite and PostgreSQL.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use diesel::{prelude::*, r2d2::Pool};
+use tokio::sync::Semaphore;
 
-use crate::model::{Clock, Event, EventId, NoteRules, PageQuery, Scope};
+use crate::model::{Clock, Event, EventId, NoteRules, PageQuery, Scope, Timestamp};
 
 mod append;
 mod conn;
 mod error;
 mod events;
 mod migrate;
-mod plan;
+mod partitions;
 mod rows;
 mod schema;
+mod types;
+mod walk;
 
 pub use append::{Outcome, Writer};
 pub use error::StoreError;
 pub use events::{EventPage, PageBounds};
 
-use conn::{Access, Connection, Readers, Target};
+use conn::{Access, AnyConnection, Readers, Target};
+
+/// How long a start waits for a database server that is not there yet.
+const SERVER_WAIT: Duration = Duration::from_secs(30);
+/// The pause between two attempts to reach it.
+const SERVER_PAUSE: Duration = Duration::from_millis(500);
 
 /// What opening a store takes.
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
-    /// `sqlite://FILE`.
+    /// `sqlite://FILE` or `postgres://…`.
     pub url: String,
     /// The most read connections.
     pub pool_size: u32,
-    /// How long a statement waits for a lock, and a read for a connection.
-    pub wait: Duration,
+    /// How long a statement may take, or wait for a lock, and how long a read waits for a connection.
+    pub timeout: Duration,
     /// Whether to bring the schema up to date; if not, an old one is refused.
     pub migrate: bool,
 }
@@ -41,30 +53,43 @@ pub struct StoreSettings {
 #[derive(Clone)]
 pub struct Store {
     pool: Pool<Readers>,
+    /// As many as the pool has connections: who waits for one must not hold a thread.
+    turns: Arc<Semaphore>,
     target: Target,
+    timeout: Duration,
 }
 
 impl Store {
-    /// Opens the database, makes it if it is not there, and brings its schema up to date.
-    pub fn open(settings: &StoreSettings) -> Result<Self, StoreError> {
-        let mut target = Target::parse(&settings.url, settings.wait)?;
-        let mut connection = target.connect(Access::Create)?;
-        match settings.migrate {
-            true => drop(migrate::run(&mut connection)?),
-            false => migrate::require_current(&mut connection)?,
+    /// Opens the database, makes it if it is not there, and brings its schema up to date. For a server that is away it
+    /// waits for a while.
+    pub fn open(settings: &StoreSettings, now: Timestamp) -> Result<Self, StoreError> {
+        let mut target = Target::parse(&settings.url, settings.timeout)?;
+        let mut connection = connect_patiently(&target)?;
+        if settings.migrate {
+            migrate::run(&mut connection)?;
         }
+        migrate::require_usable(&mut connection)?;
+        drop(connection);
+        partitions::make(&target, now)?;
         target.pin()?;
         let pool = Pool::builder()
             .max_size(settings.pool_size)
             .min_idle(Some(1))
-            .connection_timeout(settings.wait)
+            .connection_timeout(settings.timeout)
             .build(Readers(target.clone()))?;
-        Ok(Self { pool, target })
+        let turns = Arc::new(Semaphore::new(settings.pool_size as usize));
+        Ok(Self { pool, turns, target, timeout: settings.timeout })
     }
 
-    /// The one writer. A second one would be safe, and wait for the first.
-    pub fn writer(&self, clock: Arc<dyn Clock>, rules: Arc<NoteRules>) -> Result<Writer, StoreError> {
-        Writer::open(self.target.clone(), clock, rules)
+    /// Writers for at most `wanted` threads. On SQLite there is one: a second one would only wait for the first.
+    pub fn writers(
+        &self,
+        wanted: usize,
+        clock: &Arc<dyn Clock>,
+        rules: &Arc<NoteRules>,
+    ) -> Result<Vec<Writer>, StoreError> {
+        let count = if self.target.is_server() { wanted.max(1) } else { 1 };
+        (0..count).map(|_| Writer::open(self.target.clone(), Arc::clone(clock), Arc::clone(rules))).collect()
     }
 
     /// The event `id` within `scope`, with its notes.
@@ -82,14 +107,22 @@ impl Store {
     pub async fn log_size(&self, tenant: &str) -> Result<i64, StoreError> {
         use schema::tree_heads::dsl::{tree_heads, tree_size};
         let tenant = tenant.to_owned();
-        let size =
-            self.read(move |connection| Ok(tree_heads.find(tenant).select(tree_size).first(connection).optional()?));
+        let size = self.read(move |connection| {
+            Ok(tree_heads.find(tenant.clone()).select(tree_size).first(connection).optional()?)
+        });
         Ok(size.await?.unwrap_or(0))
     }
 
     /// Whether the store answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.read(conn::ping).await
+    }
+
+    /// Makes what the store will need in the coming months. To be called once a day.
+    pub async fn prepare(&self, now: Timestamp) -> Result<(), StoreError> {
+        let target = self.target.clone();
+        let work = tokio::task::spawn_blocking(move || partitions::make(&target, now));
+        work.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
     }
 
     /// How many statements the store has run since it was opened.
@@ -99,16 +132,55 @@ impl Store {
 
     async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+        read: impl Fn(&mut AnyConnection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let pool = self.pool.clone();
-        let work = tokio::task::spawn_blocking(move || read(&mut *pool.get()?));
+        let busy = |_| StoreError::Unavailable("all read connections are busy".to_owned());
+        let turn = tokio::time::timeout(self.timeout, Arc::clone(&self.turns).acquire_owned()).await.map_err(busy)?;
+        let (pool, target) = (self.pool.clone(), self.target.clone());
+        let work = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            read_once_more(&pool, &target, read)
+        });
         work.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
     }
 }
 
+/// Reads, and where the connection turns out to be broken, as all idle ones are after a restart of the server, reads once
+/// more on a new one.
+fn read_once_more<T>(
+    pool: &Pool<Readers>,
+    target: &Target,
+    read: impl Fn(&mut AnyConnection) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let mut connection = pool.get()?;
+    match read(&mut connection) {
+        Err(StoreError::Unavailable(_)) if connection.is_broken() => {
+            drop(connection);
+            read(&mut target.connect(Access::Read)?)
+        }
+        result => result,
+    }
+}
+
+fn connect_patiently(target: &Target) -> Result<AnyConnection, StoreError> {
+    let start = Instant::now();
+    loop {
+        match target.connect(Access::Migrate) {
+            Err(error) if target.is_server() && start.elapsed() < SERVER_WAIT => {
+                tracing::warn!(%error, "waiting for the database");
+                thread::sleep(SERVER_PAUSE);
+            }
+            result => return result,
+        }
+    }
+}
+
 /// Brings the database's schema up to date and tells the names of the migrations that this took.
-pub fn migrate_database(settings: &StoreSettings) -> Result<Vec<String>, StoreError> {
-    let target = Target::parse(&settings.url, settings.wait)?;
-    migrate::run(&mut target.connect(Access::Create)?)
+pub fn migrate_database(settings: &StoreSettings, now: Timestamp) -> Result<Vec<String>, StoreError> {
+    let target = Target::parse(&settings.url, settings.timeout)?;
+    let mut connection = connect_patiently(&target)?;
+    let applied = migrate::run(&mut connection)?;
+    drop(connection);
+    partitions::make(&target, now)?;
+    Ok(applied)
 }

@@ -1,26 +1,29 @@
 //! Rows as the tables hold them, and the way between them and the model.
 
+use std::borrow::Cow;
+
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    ActionType, Actor, ActorType, Content, Erasure, Event, EventBody, EventDraft, EventName, NoteBody, NoteDraft,
-    RequestContext, Resource, Salt, Scope, Sealed, TimeId, UpdateNote, leaf::Hash,
+    ActionType, Actor, ActorType, Content, Entry, Erasure, Event, EventBody, EventDraft, EventName, NoteBody,
+    NoteDraft, RequestContext, Resource, Salt, Scope, Sealed, TimeId, UpdateNote, leaf::Hash,
 };
 
 use super::{
     error::StoreError,
     schema::{events, update_notes},
+    types::Id,
 };
 
-/// A row of `events`.
-#[derive(Queryable, Selectable, Insertable)]
-#[diesel(table_name = events, treat_none_as_default_value = false)]
+/// A row of `events`, as read.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = events)]
 pub(super) struct EventRow {
     tenant_id: String,
-    event_id: String,
-    project_id: Option<String>,
+    event_id: Id,
+    project_id: String,
     leaf_index: i64,
     record_time: NaiveDateTime,
     action_type: String,
@@ -39,18 +42,44 @@ pub(super) struct EventRow {
     attributes: Option<String>,
     salt: Option<Vec<u8>>,
     body_commitment: Vec<u8>,
-    leaf_hash: Vec<u8>,
     erase_time: Option<NaiveDateTime>,
     erase_reason: Option<String>,
 }
 
-/// A row of `update_notes`.
-#[derive(Queryable, Selectable, Insertable)]
-#[diesel(table_name = update_notes, treat_none_as_default_value = false)]
+/// A row of `events`, as written.
+#[derive(Insertable)]
+#[diesel(table_name = events, treat_none_as_default_value = false)]
+pub(super) struct NewEvent<'a> {
+    pub(super) tenant_id: &'a str,
+    pub(super) event_id: Id,
+    pub(super) project_id: &'a str,
+    pub(super) leaf_index: i64,
+    pub(super) record_time: NaiveDateTime,
+    pub(super) action_type: &'static str,
+    pub(super) resource_type: &'a str,
+    pub(super) resource_id: &'a str,
+    pub(super) resource_name: &'a str,
+    pub(super) actor_type: &'static str,
+    pub(super) actor_id: &'a str,
+    pub(super) actor_name: &'a str,
+    pub(super) recorder_type: &'static str,
+    pub(super) recorder_id: &'a str,
+    pub(super) recorder_name: &'a str,
+    pub(super) message: &'a str,
+    pub(super) changes: Cow<'static, str>,
+    pub(super) context: Option<String>,
+    pub(super) attributes: Cow<'static, str>,
+    pub(super) salt: &'a [u8],
+    pub(super) body_commitment: &'a [u8],
+    pub(super) leaf_hash: &'a [u8],
+}
+
+/// A row of `update_notes`, as read.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = update_notes)]
 pub(super) struct NoteRow {
-    tenant_id: String,
-    event_id: String,
-    note_id: String,
+    event_id: Id,
+    note_id: Id,
     leaf_index: i64,
     create_time: NaiveDateTime,
     author_type: Option<String>,
@@ -59,7 +88,24 @@ pub(super) struct NoteRow {
     text: Option<String>,
     salt: Option<Vec<u8>>,
     body_commitment: Vec<u8>,
-    leaf_hash: Vec<u8>,
+}
+
+/// A row of `update_notes`, as written.
+#[derive(Insertable)]
+#[diesel(table_name = update_notes, treat_none_as_default_value = false)]
+pub(super) struct NewNote<'a> {
+    tenant_id: &'a str,
+    event_id: Id,
+    note_id: Id,
+    leaf_index: i64,
+    create_time: NaiveDateTime,
+    author_type: &'static str,
+    author_id: &'a str,
+    author_name: &'a str,
+    text: &'a str,
+    salt: &'a [u8],
+    body_commitment: &'a [u8],
+    leaf_hash: &'a [u8],
 }
 
 /// A request's context as its JSON column holds it: empty fields are left out.
@@ -77,52 +123,51 @@ struct ContextJson {
 }
 
 /// What a new row has beside its draft.
-pub(super) struct Seal<'a> {
-    pub(super) sealed: &'a Sealed,
-    pub(super) salt: &'a Salt,
-    pub(super) leaf_hash: &'a Hash,
+#[derive(Debug)]
+pub(super) struct Seal {
+    pub(super) sealed: Sealed,
+    pub(super) salt: Salt,
+    pub(super) leaf_hash: Hash,
+}
+
+impl<'a> NewEvent<'a> {
+    pub(super) fn new(entry: &'a Entry, draft: &'a EventDraft, seal: &'a Seal) -> Result<Self, StoreError> {
+        let Content { resource, actor, message, changes, context, attributes } = &draft.content;
+        let recorder = &entry.recorder;
+        Ok(Self {
+            tenant_id: entry.scope.tenant(),
+            event_id: draft.id.into(),
+            project_id: entry.scope.project().unwrap_or_default(),
+            leaf_index: seal.sealed.leaf_index,
+            record_time: seal.sealed.record_time.naive_utc(),
+            action_type: draft.action.as_str(),
+            resource_type: &resource.kind,
+            resource_id: &resource.id,
+            resource_name: &resource.name,
+            actor_type: actor.kind.as_str(),
+            actor_id: &actor.id,
+            actor_name: &actor.name,
+            recorder_type: recorder.kind.as_str(),
+            recorder_id: &recorder.id,
+            recorder_name: &recorder.name,
+            message,
+            changes: if changes.is_empty() { "[]".into() } else { to_json(changes)?.into() },
+            context: context.as_ref().map(|context| to_json(&ContextJson::from(context))).transpose()?,
+            attributes: if attributes.is_empty() { "{}".into() } else { to_json(attributes)?.into() },
+            salt: &seal.salt,
+            body_commitment: &seal.sealed.body_commitment,
+            leaf_hash: &seal.leaf_hash,
+        })
+    }
 }
 
 impl EventRow {
-    pub(super) fn new(
-        scope: &Scope,
-        recorder: &Actor,
-        draft: &EventDraft,
-        seal: &Seal<'_>,
-    ) -> Result<Self, StoreError> {
-        let Content { resource, actor, message, changes, context, attributes } = &draft.content;
-        Ok(Self {
-            tenant_id: scope.tenant().to_owned(),
-            event_id: draft.id.to_string(),
-            project_id: scope.project().map(str::to_owned),
-            leaf_index: seal.sealed.leaf_index,
-            record_time: seal.sealed.record_time.naive_utc(),
-            action_type: draft.action.as_str().to_owned(),
-            resource_type: resource.kind.clone(),
-            resource_id: Some(resource.id.clone()),
-            resource_name: Some(resource.name.clone()),
-            actor_type: Some(actor.kind.as_str().to_owned()),
-            actor_id: Some(actor.id.clone()),
-            actor_name: Some(actor.name.clone()),
-            recorder_type: Some(recorder.kind.as_str().to_owned()),
-            recorder_id: Some(recorder.id.clone()),
-            recorder_name: Some(recorder.name.clone()),
-            message: Some(message.clone()),
-            changes: Some(to_json(changes)?),
-            context: context.as_ref().map(|context| to_json(&ContextJson::from(context))).transpose()?,
-            attributes: Some(to_json(attributes)?),
-            salt: Some(seal.salt.to_vec()),
-            body_commitment: seal.sealed.body_commitment.to_vec(),
-            leaf_hash: seal.leaf_hash.to_vec(),
-            erase_time: None,
-            erase_reason: None,
-        })
-    }
-
     /// The event, without its notes.
     pub(super) fn into_event(self) -> Result<Event, StoreError> {
-        let scope = Scope::new(&self.tenant_id, self.project_id.as_deref());
-        let scope = scope.map_err(|error| StoreError::Corrupt(format!("scope of event {}: {error}", self.event_id)))?;
+        let id = self.event_id.time_id()?;
+        let project = Some(self.project_id.as_str()).filter(|project| !project.is_empty());
+        let scope = Scope::new(&self.tenant_id, project);
+        let scope = scope.map_err(|error| StoreError::Corrupt(format!("scope of event {id}: {error}")))?;
         let sealed = sealed(self.record_time, self.leaf_index, self.body_commitment)?;
         let body = match self.erase_time {
             Some(time) => Err(Erasure { time: time.and_utc(), reason: self.erase_reason.unwrap_or_default() }),
@@ -143,30 +188,33 @@ impl EventRow {
                 salt: salt(self.salt)?,
             }),
         };
-        let name = EventName { scope, id: time_id(&self.event_id)? };
+        let name = EventName { scope, id };
         let action = word(ActionType::parse, &self.action_type)?;
         Ok(Event { name, action, resource_type: self.resource_type, sealed, body, notes: Vec::new() })
     }
 }
 
-impl NoteRow {
-    pub(super) fn new(tenant: &str, author: &Actor, draft: &NoteDraft, seal: &Seal<'_>) -> Self {
+impl<'a> NewNote<'a> {
+    pub(super) fn new(entry: &'a Entry, draft: &'a NoteDraft, seal: &'a Seal) -> Self {
+        let author = &entry.recorder;
         Self {
-            tenant_id: tenant.to_owned(),
-            event_id: draft.event_id.to_string(),
-            note_id: draft.id.to_string(),
+            tenant_id: entry.scope.tenant(),
+            event_id: draft.event_id.into(),
+            note_id: draft.id.into(),
             leaf_index: seal.sealed.leaf_index,
             create_time: seal.sealed.record_time.naive_utc(),
-            author_type: Some(author.kind.as_str().to_owned()),
-            author_id: Some(author.id.clone()),
-            author_name: Some(author.name.clone()),
-            text: Some(draft.text.clone()),
-            salt: Some(seal.salt.to_vec()),
-            body_commitment: seal.sealed.body_commitment.to_vec(),
-            leaf_hash: seal.leaf_hash.to_vec(),
+            author_type: author.kind.as_str(),
+            author_id: &author.id,
+            author_name: &author.name,
+            text: &draft.text,
+            salt: &seal.salt,
+            body_commitment: &seal.sealed.body_commitment,
+            leaf_hash: &seal.leaf_hash,
         }
     }
+}
 
+impl NoteRow {
     /// The id of the note's event, and the note.
     pub(super) fn into_note(self) -> Result<(TimeId, UpdateNote), StoreError> {
         let body = match self.author_type {
@@ -178,7 +226,7 @@ impl NoteRow {
             }),
         };
         let sealed = sealed(self.create_time, self.leaf_index, self.body_commitment)?;
-        Ok((time_id(&self.event_id)?, UpdateNote { id: time_id(&self.note_id)?, sealed, body }))
+        Ok((self.event_id.time_id()?, UpdateNote { id: self.note_id.time_id()?, sealed, body }))
     }
 }
 
@@ -214,10 +262,6 @@ fn word<T>(parse: fn(&str) -> Option<T>, text: &str) -> Result<T, StoreError> {
 
 fn actor(kind: Option<String>, id: Option<String>, name: Option<String>) -> Result<Actor, StoreError> {
     Ok(Actor { kind: word(ActorType::parse, &present(kind)?)?, id: present(id)?, name: present(name)? })
-}
-
-fn time_id(text: &str) -> Result<TimeId, StoreError> {
-    TimeId::parse(text).map_err(|error| StoreError::Corrupt(format!("id {text:?} {error}")))
 }
 
 fn salt(column: Option<Vec<u8>>) -> Result<Salt, StoreError> {

@@ -1,10 +1,17 @@
 //! The tables as diesel sees them. The migrations are the source; this follows them.
+//!
+//! On PostgreSQL three types have other names: `Timestamp` is `timestamptz` and `Text` in `changes`, `context` and
+//! `attributes` is `json`. What goes over the wire is the same: diesel speaks the binary protocol, in which both pairs are
+//! equal byte for byte.
 
 diesel::table! {
+    use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamp};
+    use super::super::types::SqlUuid;
+
     events (tenant_id, event_id) {
         tenant_id -> Text,
-        event_id -> Text,
-        project_id -> Nullable<Text>,
+        event_id -> SqlUuid,
+        project_id -> Text,
         leaf_index -> BigInt,
         record_time -> Timestamp,
         action_type -> Text,
@@ -30,10 +37,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamp};
+    use super::super::types::SqlUuid;
+
     update_notes (tenant_id, event_id, note_id) {
         tenant_id -> Text,
-        event_id -> Text,
-        note_id -> Text,
+        event_id -> SqlUuid,
+        note_id -> SqlUuid,
         leaf_index -> BigInt,
         create_time -> Timestamp,
         author_type -> Nullable<Text>,
@@ -50,6 +60,12 @@ diesel::table! {
     tree_heads (tenant_id) {
         tenant_id -> Text,
         tree_size -> BigInt,
+    }
+}
+
+diesel::table! {
+    schema_requirements (min_binary_version) {
+        min_binary_version -> Integer,
     }
 }
 

@@ -1,10 +1,17 @@
 -- Events and update notes, and for each tenant how long its log is. Every key starts with tenant_id.
 -- Body columns are NULL once a body was erased; what the leaf names is never NULL.
 
+-- Which binaries may use this schema. A migration that takes something away raises it; an older replica that restarts
+-- then refuses to start, instead of failing at its first statement.
+CREATE TABLE schema_requirements (
+    min_binary_version INTEGER NOT NULL
+);
+INSERT INTO schema_requirements VALUES (1);
+
 CREATE TABLE events (
     tenant_id       TEXT NOT NULL,
     event_id        TEXT NOT NULL,      -- UUIDv7, whose time is the event's time
-    project_id      TEXT,
+    project_id      TEXT NOT NULL,      -- '' for what was recorded at the tenant itself
     leaf_index      BIGINT NOT NULL,
     record_time     TIMESTAMP NOT NULL, -- UTC, to the microsecond
     action_type     TEXT NOT NULL CHECK (action_type IN ('create', 'update', 'delete')),
@@ -67,7 +74,7 @@ BEGIN SELECT RAISE(ABORT, 'events are append-only: DELETE is refused'); END;
 CREATE TRIGGER events_only_erasure BEFORE UPDATE ON events
 WHEN NOT (
     OLD.erase_time IS NULL AND NEW.erase_time IS NOT NULL AND NEW.erase_reason IS NOT NULL
-    AND NEW.tenant_id = OLD.tenant_id AND NEW.event_id = OLD.event_id AND NEW.project_id IS OLD.project_id
+    AND NEW.tenant_id = OLD.tenant_id AND NEW.event_id = OLD.event_id AND NEW.project_id = OLD.project_id
     AND NEW.leaf_index = OLD.leaf_index AND NEW.record_time = OLD.record_time AND NEW.action_type = OLD.action_type
     AND NEW.resource_type = OLD.resource_type AND NEW.body_commitment = OLD.body_commitment
     AND NEW.leaf_hash = OLD.leaf_hash

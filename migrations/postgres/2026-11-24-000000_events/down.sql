@@ -1,0 +1,12 @@
+DROP FUNCTION make_event_partitions;
+DROP FUNCTION add_event_partition;
+DROP FUNCTION first_event_id;
+DROP FUNCTION advance_heads;
+DROP TABLE tree_heads;
+DROP TABLE update_notes;
+DROP TABLE events;
+DROP FUNCTION only_growth;
+DROP FUNCTION only_note_erasure;
+DROP FUNCTION only_event_erasure;
+DROP FUNCTION refuse_change;
+DROP TABLE schema_requirements;

@@ -1,0 +1,124 @@
+//! What the log has of the ids that a batch names, read inside the transaction that holds the heads.
+
+use std::collections::BTreeMap;
+
+use diesel::{dsl::count_star, prelude::*};
+
+use crate::{
+    model::{Draft, Entry},
+    store::{
+        conn::AnyConnection,
+        error::StoreError,
+        rows::{EventRow, NoteRow},
+        schema::{events, tree_heads, update_notes},
+        types::Id,
+    },
+};
+
+use super::plan::{Known, KnownLog};
+
+/// The ids that a batch names in one tenant.
+#[derive(Default)]
+struct Ids {
+    /// Events to be recorded, and events that notes are for.
+    events: Vec<Id>,
+    notes: Vec<Id>,
+    noted: Vec<Id>,
+}
+
+/// Locks the heads of the batch's tenants and looks up all ids that it names.
+pub(super) fn look_up(connection: &mut AnyConnection, batch: &[&[Entry]]) -> Result<Known, StoreError> {
+    let ids = ids_by_tenant(batch);
+    let mut known: Known = ids.keys().map(|tenant| ((*tenant).to_owned(), KnownLog::default())).collect();
+    for (tenant, size) in locked_heads(connection, ids.keys().copied())? {
+        known.entry(tenant).or_default().size = size;
+    }
+    for (tenant, ids) in ids {
+        let log = known.entry(tenant.to_owned()).or_default();
+        // The log of a tenant without a head has nothing in it.
+        if log.size > 0 {
+            look_up_events(connection, tenant, &ids.events, log)?;
+            look_up_notes(connection, tenant, &ids, log)?;
+        }
+    }
+    Ok(known)
+}
+
+/// In the order of the tenants, which is the order in which everybody takes these locks. On SQLite the transaction
+/// already keeps all other writers out.
+fn locked_heads<'a>(
+    connection: &mut AnyConnection,
+    tenants: impl Iterator<Item = &'a str>,
+) -> Result<Vec<(String, i64)>, StoreError> {
+    let tenants: Vec<&str> = tenants.collect();
+    let heads = tree_heads::table
+        .filter(tree_heads::tenant_id.eq_any(tenants))
+        .order(tree_heads::tenant_id)
+        .select((tree_heads::tenant_id, tree_heads::tree_size));
+    Ok(match connection {
+        AnyConnection::Sqlite(connection) => heads.load(connection)?,
+        AnyConnection::Postgres(connection) => heads.for_update().load(connection)?,
+    })
+}
+
+fn ids_by_tenant<'a>(batch: &[&'a [Entry]]) -> BTreeMap<&'a str, Ids> {
+    let mut tenants = BTreeMap::<&str, Ids>::new();
+    for entry in batch.iter().copied().flatten() {
+        let ids = tenants.entry(entry.scope.tenant()).or_default();
+        match &entry.draft {
+            Draft::Event(draft) => ids.events.push(draft.id.into()),
+            Draft::Note(draft) => {
+                ids.events.push(draft.event_id.into());
+                ids.noted.push(draft.event_id.into());
+                ids.notes.push(draft.id.into());
+            }
+        }
+    }
+    tenants
+}
+
+fn look_up_events(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    ids: &[Id],
+    log: &mut KnownLog,
+) -> Result<(), StoreError> {
+    let stored: Vec<EventRow> = events::table
+        .filter(events::tenant_id.eq(tenant.to_owned()).and(events::event_id.eq_any(ids.to_vec())))
+        .select(EventRow::as_select())
+        .load(connection)?;
+    for row in stored {
+        let event = row.into_event()?;
+        log.events.insert(event.name.id, event);
+    }
+    Ok(())
+}
+
+fn look_up_notes(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    ids: &Ids,
+    log: &mut KnownLog,
+) -> Result<(), StoreError> {
+    if ids.notes.is_empty() {
+        return Ok(());
+    }
+    let of_tenant = || update_notes::table.filter(update_notes::tenant_id.eq(tenant.to_owned()));
+    let stored: Vec<NoteRow> = of_tenant()
+        .filter(update_notes::note_id.eq_any(ids.notes.clone()))
+        .select(NoteRow::as_select())
+        .load(connection)?;
+    for row in stored {
+        let (event_id, note) = row.into_note()?;
+        log.notes.insert(note.id, (event_id, note));
+    }
+    let counts: Vec<(Id, i64)> = of_tenant()
+        .filter(update_notes::event_id.eq_any(ids.noted.clone()))
+        .group_by(update_notes::event_id)
+        .select((update_notes::event_id, count_star()))
+        .load(connection)?;
+    for (event_id, count) in counts {
+        log.note_counts.insert(event_id.time_id()?, usize::try_from(count).unwrap_or(usize::MAX));
+    }
+    Ok(())
+}

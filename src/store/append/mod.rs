@@ -1,0 +1,193 @@
+//! The one write transaction: what it acknowledges is stored, searchable and in its place.
+//!
+//! A writer remembers how long the logs are that it has appended to. Most batches are written on that memory alone: the
+//! places are given, and one statement moves the heads and stores the rows. A head that somebody else has moved, or an id
+//! that is stored already, fails that statement as a whole, and the batch is written once more the careful way: lock the
+//! heads, look up the ids, decide, write.
+
+mod look_up;
+mod plan;
+mod postgres;
+mod sqlite;
+mod transaction;
+
+use std::{collections::HashMap, sync::Arc};
+
+use crate::model::{Clock, Draft, Entry, NoteRules, Receipt, Rejection, Salt};
+
+use self::{
+    plan::{Known, KnownLog, Plan},
+    transaction::{Failed, transaction},
+};
+use super::{
+    conn::{Access, AnyConnection, Target},
+    error::StoreError,
+    rows::{NewEvent, NewNote},
+};
+
+/// What becomes of one caller's entries.
+pub type Outcome = Result<Vec<Receipt>, Rejection>;
+
+/// The most logs whose length is remembered.
+const REMEMBERED: usize = 10_000;
+/// How often a batch is written the careful way before it is given up. With the heads locked it fails only where two
+/// replicas begin the same log at once.
+const CAREFUL_ATTEMPTS: usize = 3;
+
+/// Appends to the log. It owns its connection.
+pub struct Writer {
+    connection: AnyConnection,
+    target: Target,
+    clock: Arc<dyn Clock>,
+    rules: Arc<NoteRules>,
+    heads: HashMap<String, Remembered>,
+}
+
+/// What this writer left of a tenant's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Remembered {
+    size: i64,
+    /// Whether somebody else was seen to append to it, too. Then memory alone would fail again and again.
+    shared: bool,
+}
+
+/// A plan's rows, ready to be stored.
+struct Rows<'p> {
+    events: Vec<NewEvent<'p>>,
+    notes: Vec<NewNote<'p>>,
+}
+
+impl Writer {
+    pub(super) fn open(target: Target, clock: Arc<dyn Clock>, rules: Arc<NoteRules>) -> Result<Self, StoreError> {
+        Ok(Self { connection: target.connect(Access::Append)?, target, clock, rules, heads: HashMap::new() })
+    }
+
+    /// Takes a new connection in place of one that failed, and forgets what it remembered.
+    pub fn reconnect(&mut self) -> Result<(), StoreError> {
+        self.heads.clear();
+        self.target.require_in_place()?;
+        self.connection = self.target.connect(Access::Append)?;
+        Ok(())
+    }
+
+    /// Appends a batch of submissions, each whole or not at all, in one transaction. Each submission is of one tenant.
+    ///
+    /// # Errors
+    /// [`StoreError::OutcomeUnknown`] if the commit may have happened; after any other error it has not. Appending the
+    /// same entries again is safe after either, and answers truly: a writer that failed looks up the ids first.
+    pub fn append(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
+        self.target.require_in_place()?;
+        let appended = match self.remembered(batch) {
+            Some(known) => match self.append_from_memory(batch, known) {
+                Err(Failed::Conflict(_)) => self.append_carefully(batch),
+                Err(Failed::Store(error)) => Err(error),
+                Ok(outcomes) => Ok(outcomes),
+            },
+            None => self.append_carefully(batch),
+        };
+        // A file that is gone now may have been gone at the commit.
+        let still_there = |outcomes| match self.target.require_in_place() {
+            Ok(()) => Ok(outcomes),
+            Err(error) => Err(StoreError::OutcomeUnknown(error.to_string())),
+        };
+        appended.and_then(still_there).inspect_err(|_| self.heads.clear())
+    }
+
+    /// What memory says of the batch's logs, if it is worth trying: each is remembered, nobody else appends to it, and
+    /// there are no notes, which need a look at their events.
+    fn remembered(&self, batch: &[&[Entry]]) -> Option<Known> {
+        let mut known = Known::new();
+        for entry in batch.iter().copied().flatten() {
+            let tenant = entry.scope.tenant();
+            if matches!(entry.draft, Draft::Note(_)) {
+                return None;
+            }
+            if !known.contains_key(tenant) {
+                let head = self.heads.get(tenant).filter(|head| !head.shared)?;
+                known.insert(tenant.to_owned(), KnownLog { size: head.size, ..KnownLog::default() });
+            }
+        }
+        Some(known)
+    }
+
+    fn append_from_memory(&mut self, batch: &[&[Entry]], known: Known) -> Result<Vec<Outcome>, Failed> {
+        let Self { connection, clock, rules, .. } = self;
+        let mut plan = Plan::new(known, rules, clock.now(), salts(batch)?);
+        let outcomes = batch.iter().map(|entries| plan.submit(entries)).collect();
+        let rows = rows(&plan)?;
+        if !plan.placed.is_empty() {
+            match connection {
+                AnyConnection::Sqlite(_) => transaction(connection, |connection| write(connection, &plan, rows))?,
+                AnyConnection::Postgres(connection) => postgres::write_at_once(connection, &plan.moves(), rows.events)?,
+            }
+        }
+        remember(&mut self.heads, &plan);
+        Ok(outcomes)
+    }
+
+    fn append_carefully(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
+        let Self { connection, clock, rules, heads, .. } = self;
+        let mut conflict = String::new();
+        for _ in 0..CAREFUL_ATTEMPTS {
+            let attempt = transaction(connection, |connection| {
+                let known = look_up::look_up(connection, batch)?;
+                let mut plan = Plan::new(known, rules, clock.now(), salts(batch)?);
+                let outcomes = batch.iter().map(|entries| plan.submit(entries)).collect();
+                write(connection, &plan, rows(&plan)?)?;
+                Ok((outcomes, plan))
+            });
+            match attempt {
+                Ok((outcomes, plan)) => {
+                    remember(heads, &plan);
+                    return Ok(outcomes);
+                }
+                Err(Failed::Conflict(error)) => conflict = error,
+                Err(Failed::Store(error)) => return Err(error),
+            }
+        }
+        Err(StoreError::Unavailable(conflict))
+    }
+}
+
+/// Moves the heads and stores the rows, inside a transaction.
+fn write(connection: &mut AnyConnection, plan: &Plan<'_>, rows: Rows<'_>) -> Result<(), Failed> {
+    let moves = plan.moves();
+    if moves.is_empty() {
+        return Ok(());
+    }
+    match connection {
+        AnyConnection::Sqlite(connection) => sqlite::write(connection, &moves, rows),
+        AnyConnection::Postgres(connection) => postgres::write(connection, &moves, rows),
+    }
+}
+
+fn rows<'p>(plan: &'p Plan<'_>) -> Result<Rows<'p>, StoreError> {
+    let mut rows = Rows { events: Vec::with_capacity(plan.placed.len()), notes: Vec::new() };
+    for placed in &plan.placed {
+        match &placed.entry.draft {
+            Draft::Event(draft) => rows.events.push(NewEvent::new(placed.entry, draft, &placed.seal)?),
+            Draft::Note(draft) => rows.notes.push(NewNote::new(placed.entry, draft, &placed.seal)),
+        }
+    }
+    Ok(rows)
+}
+
+/// Remembers how long the plan has left the logs, now that it is carried out.
+fn remember(heads: &mut HashMap<String, Remembered>, plan: &Plan<'_>) {
+    if heads.len() >= REMEMBERED {
+        heads.clear();
+    }
+    for (tenant, found, left) in plan.sizes() {
+        match heads.get_mut(tenant) {
+            Some(head) => *head = Remembered { size: left, shared: head.size != found },
+            None => drop(heads.insert(tenant.to_owned(), Remembered { size: left, shared: false })),
+        }
+    }
+}
+
+fn salts(batch: &[&[Entry]]) -> Result<Vec<Salt>, StoreError> {
+    let mut salts = vec![Salt::default(); batch.iter().map(|entries| entries.len()).sum()];
+    let bytes = salts.as_flattened_mut();
+    getrandom::fill(bytes).map_err(|error| StoreError::Unavailable(format!("no random bytes: {error}")))?;
+    Ok(salts)
+}

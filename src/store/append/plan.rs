@@ -1,0 +1,253 @@
+//! Decides, before anything is written, what becomes of each submission of a batch: a place in the log, the receipt of
+//! the first time, or a rejection. Pure: it works on what is known of the log.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::{
+    model::{
+        Draft, Entry, Event, EventDraft, EventId, EventName, EventReceipt, NoteBody, NoteDraft, NoteId, NoteReceipt,
+        NoteRules, Receipt, Rejection, Salt, Sealed, Timestamp, UpdateNote, leaf,
+    },
+    store::rows::Seal,
+};
+
+/// What is known of the logs that a batch names, by tenant.
+pub(super) type Known = BTreeMap<String, KnownLog>;
+
+/// What is known of one tenant's log.
+#[derive(Debug, Default)]
+pub(super) struct KnownLog {
+    /// How long it is; 0 where there is none.
+    pub(super) size: i64,
+    /// Of the ids that the batch names: the events that are stored.
+    pub(super) events: HashMap<EventId, Event>,
+    /// Of the ids that the batch names: the notes that are stored, each with its event.
+    pub(super) notes: HashMap<NoteId, (EventId, UpdateNote)>,
+    /// How many notes each event has that a note is for.
+    pub(super) note_counts: HashMap<EventId, usize>,
+}
+
+/// An entry that got a place.
+#[derive(Debug)]
+pub(super) struct Placed<'a> {
+    pub(super) entry: &'a Entry,
+    pub(super) seal: Seal,
+}
+
+/// A head that moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Move<'p> {
+    pub(super) tenant: &'p str,
+    pub(super) from: i64,
+    pub(super) to: i64,
+}
+
+/// The places given so far.
+#[derive(Debug)]
+pub(super) struct Plan<'a> {
+    pub(super) placed: Vec<Placed<'a>>,
+    logs: BTreeMap<String, Log>,
+    rules: &'a NoteRules,
+    now: Timestamp,
+    salts: std::vec::IntoIter<Salt>,
+}
+
+/// One tenant's log with what the plan adds to it.
+#[derive(Debug)]
+struct Log {
+    known: KnownLog,
+    /// How long it is with what was placed.
+    size: i64,
+    /// What was placed, by id, as indexes of [`Plan::placed`].
+    new_events: HashMap<EventId, usize>,
+    new_notes: HashMap<NoteId, usize>,
+}
+
+impl<'a> Plan<'a> {
+    /// Starts after `known`, which has every tenant that will be submitted. There must be a salt for each entry.
+    pub(super) fn new(known: Known, rules: &'a NoteRules, now: Timestamp, salts: Vec<Salt>) -> Self {
+        let log =
+            |known: KnownLog| Log { size: known.size, known, new_events: HashMap::new(), new_notes: HashMap::new() };
+        let logs = known.into_iter().map(|(tenant, known)| (tenant, log(known))).collect();
+        Self { placed: Vec::with_capacity(salts.len()), logs, rules, now, salts: salts.into_iter() }
+    }
+
+    /// Places all entries of one caller or none of them.
+    pub(super) fn submit(&mut self, entries: &'a [Entry]) -> Result<Vec<Receipt>, Rejection> {
+        let before = self.placed.len();
+        let receipts = entries.iter().enumerate().map(|(index, entry)| self.take(index, entry)).collect();
+        if Result::is_err(&receipts) {
+            self.take_back(before);
+        }
+        receipts
+    }
+
+    /// The heads that the plan moves, sorted by tenant.
+    pub(super) fn moves(&self) -> Vec<Move<'_>> {
+        let moved = self.logs.iter().filter(|(_, log)| log.size > log.known.size);
+        moved.map(|(tenant, log)| Move { tenant, from: log.known.size, to: log.size }).collect()
+    }
+
+    /// Each tenant's log: how long it was found, and how long the plan leaves it.
+    pub(super) fn sizes(&self) -> impl Iterator<Item = (&str, i64, i64)> {
+        self.logs.iter().map(|(tenant, log)| (tenant.as_str(), log.known.size, log.size))
+    }
+
+    fn take(&mut self, index: usize, entry: &'a Entry) -> Result<Receipt, Rejection> {
+        match &entry.draft {
+            Draft::Event(draft) => self.take_event(index, entry, draft).map(Receipt::Event),
+            Draft::Note(draft) => self.take_note(entry, draft).map(Receipt::Note),
+        }
+    }
+
+    fn take_event(&mut self, index: usize, entry: &'a Entry, draft: &EventDraft) -> Result<EventReceipt, Rejection> {
+        let log = log(&self.logs, entry);
+        let differs = || Rejection::EventDiffers { index, id: draft.id };
+        if let Some(stored) = log.known.events.get(&draft.id) {
+            return same_as_stored(stored, entry, draft)
+                .then(|| receipt(&stored.name, &stored.sealed))
+                .ok_or_else(differs);
+        }
+        if let Some(&at) = log.new_events.get(&draft.id) {
+            let placed = &self.placed[at];
+            let same = same_as_placed(placed.entry, entry, draft);
+            return same.then(|| receipt(&name(entry, draft.id), &placed.seal.sealed)).ok_or_else(differs);
+        }
+        Ok(self.place_event(entry, draft))
+    }
+
+    fn place_event(&mut self, entry: &'a Entry, draft: &EventDraft) -> EventReceipt {
+        let name = name(entry, draft.id);
+        let salt = self.next_salt();
+        let body_commitment = leaf::event_commitment(&salt, &draft.content, &entry.recorder);
+        let kind = &draft.content.resource.kind;
+        let leaf = leaf::event_leaf(&name, draft.action, kind, self.now, &body_commitment);
+        let sealed = self.place(entry, salt, body_commitment, &leaf);
+        let at = self.placed.len() - 1;
+        log_mut(&mut self.logs, entry).new_events.insert(draft.id, at);
+        receipt(&name, &sealed)
+    }
+
+    fn take_note(&mut self, entry: &'a Entry, draft: &NoteDraft) -> Result<NoteReceipt, Rejection> {
+        let (event, check) = self.noted(entry, draft.event_id).ok_or(Rejection::EventNotFound)?;
+        let log = log(&self.logs, entry);
+        if let Some((event_id, note)) = log.known.notes.get(&draft.id) {
+            let same = same_note(*event_id, note, draft);
+            return same
+                .then(|| NoteReceipt { event, note: note.clone() })
+                .ok_or(Rejection::NoteDiffers { id: draft.id });
+        }
+        if let Some(&at) = log.new_notes.get(&draft.id) {
+            return self.repeated_note(event, at, draft);
+        }
+        check.map_err(Rejection::NotesNotAccepted)?;
+        let note = self.place_note(&event, entry, draft);
+        Ok(NoteReceipt { event, note })
+    }
+
+    /// The event that a note is for, if the scope named has it: its canonical name, and whether it takes one more note.
+    fn noted(&self, entry: &Entry, id: EventId) -> Option<(EventName, Result<(), crate::model::NoteRefusal>)> {
+        let log = log(&self.logs, entry);
+        let notes = log.known.note_counts.get(&id).copied().unwrap_or(0);
+        let (name, kind, erased) = match log.known.events.get(&id) {
+            Some(stored) => (stored.name.clone(), stored.resource_type.as_str(), stored.body.is_err()),
+            None => {
+                let placed = self.placed[*log.new_events.get(&id)?].entry;
+                let Draft::Event(draft) = &placed.draft else { return None };
+                (name(placed, id), draft.content.resource.kind.as_str(), false)
+            }
+        };
+        entry.scope.contains(&name.scope).then(|| (name, self.rules.check(kind, erased, notes)))
+    }
+
+    fn repeated_note(&self, event: EventName, at: usize, draft: &NoteDraft) -> Result<NoteReceipt, Rejection> {
+        let Placed { entry, seal } = &self.placed[at];
+        match &entry.draft {
+            Draft::Note(first) if first.event_id == draft.event_id && first.text == draft.text => {
+                Ok(NoteReceipt { event, note: note(entry, first, seal) })
+            }
+            _ => Err(Rejection::NoteDiffers { id: draft.id }),
+        }
+    }
+
+    fn place_note(&mut self, event: &EventName, entry: &'a Entry, draft: &NoteDraft) -> UpdateNote {
+        let salt = self.next_salt();
+        let body_commitment = leaf::note_commitment(&salt, &entry.recorder, &draft.text);
+        let leaf = leaf::note_leaf(event, draft.id, self.now, &body_commitment);
+        self.place(entry, salt, body_commitment, &leaf);
+        let at = self.placed.len() - 1;
+        let log = log_mut(&mut self.logs, entry);
+        log.new_notes.insert(draft.id, at);
+        *log.known.note_counts.entry(draft.event_id).or_default() += 1;
+        note(entry, draft, &self.placed[at].seal)
+    }
+
+    fn place(&mut self, entry: &'a Entry, salt: Salt, body_commitment: leaf::Hash, leaf: &[u8]) -> Sealed {
+        let log = log_mut(&mut self.logs, entry);
+        let sealed = Sealed { record_time: self.now, leaf_index: log.size, body_commitment };
+        log.size += 1;
+        let seal = Seal { sealed: sealed.clone(), salt, leaf_hash: leaf::leaf_hash(leaf) };
+        self.placed.push(Placed { entry, seal });
+        sealed
+    }
+
+    fn next_salt(&mut self) -> Salt {
+        self.salts.next().expect("`new` was given a salt for each entry, and each entry takes at most one")
+    }
+
+    /// Undoes all places after the first `keep`.
+    fn take_back(&mut self, keep: usize) {
+        for placed in self.placed.drain(keep..) {
+            let log = log_mut(&mut self.logs, placed.entry);
+            log.size -= 1;
+            match &placed.entry.draft {
+                Draft::Event(draft) => drop(log.new_events.remove(&draft.id)),
+                Draft::Note(draft) => {
+                    log.new_notes.remove(&draft.id);
+                    log.known.note_counts.entry(draft.event_id).and_modify(|count| *count -= 1);
+                }
+            }
+        }
+    }
+}
+
+const KNOWN: &str = "`new` was given every tenant of the batch";
+
+fn log<'l>(logs: &'l BTreeMap<String, Log>, entry: &Entry) -> &'l Log {
+    logs.get(entry.scope.tenant()).expect(KNOWN)
+}
+
+fn log_mut<'l>(logs: &'l mut BTreeMap<String, Log>, entry: &Entry) -> &'l mut Log {
+    logs.get_mut(entry.scope.tenant()).expect(KNOWN)
+}
+
+fn name(entry: &Entry, id: EventId) -> EventName {
+    EventName { scope: entry.scope.clone(), id }
+}
+
+fn receipt(name: &EventName, sealed: &Sealed) -> EventReceipt {
+    EventReceipt { name: name.clone(), record_time: sealed.record_time, leaf_index: sealed.leaf_index }
+}
+
+fn note(entry: &Entry, draft: &NoteDraft, seal: &Seal) -> UpdateNote {
+    let body = NoteBody { author: entry.recorder.clone(), text: draft.text.clone(), salt: seal.salt };
+    UpdateNote { id: draft.id, sealed: seal.sealed.clone(), body: Some(body) }
+}
+
+/// Same scope and same client-given fields; of an erased event only those that cannot be erased.
+fn same_as_stored(stored: &Event, entry: &Entry, draft: &EventDraft) -> bool {
+    let same_body = stored.body.as_ref().map_or(true, |body| body.content == draft.content);
+    stored.name.scope == entry.scope
+        && stored.action == draft.action
+        && stored.resource_type == draft.content.resource.kind
+        && same_body
+}
+
+fn same_as_placed(placed: &Entry, entry: &Entry, draft: &EventDraft) -> bool {
+    let Draft::Event(first) = &placed.draft else { return false };
+    placed.scope == entry.scope && first.action == draft.action && first.content == draft.content
+}
+
+fn same_note(event_id: EventId, stored: &UpdateNote, draft: &NoteDraft) -> bool {
+    event_id == draft.event_id && stored.body.as_ref().is_none_or(|body| body.text == draft.text)
+}

@@ -1,0 +1,159 @@
+//! Connections: which database a URL names, and how each connection to it is set up.
+
+pub(super) mod postgres;
+mod sqlite;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use diesel::{
+    Connection as _, PgConnection, RunQueryDsl as _, SqliteConnection,
+    connection::{AnsiTransactionManager, InstrumentationEvent, SimpleConnection as _, TransactionManager as _},
+};
+
+use super::error::StoreError;
+
+/// A connection to either store. Queries that both understand run on it as they are; for the others, match.
+#[derive(diesel::MultiConnection)]
+pub(super) enum AnyConnection {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+/// Where the database is and how to connect to it.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    place: Place,
+    /// How long a statement may take, or wait for a lock.
+    timeout: Duration,
+    statements: Arc<AtomicU64>,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Sqlite(sqlite::File),
+    Postgres(postgres::Server),
+}
+
+/// What a connection may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Migrate: make what is not there, and take as long as it takes.
+    Migrate,
+    /// Append.
+    Append,
+    /// Read only.
+    Read,
+}
+
+impl Target {
+    /// Reads a database URL: `sqlite://FILE`, relative to the working directory, `sqlite:///ABSOLUTE/FILE`, or
+    /// `postgres://…` as libpq reads it.
+    pub(super) fn parse(url: &str, timeout: Duration) -> Result<Self, StoreError> {
+        let place = match url.split_once("://") {
+            Some(("sqlite", path)) => Place::Sqlite(sqlite::File::parse(path)?),
+            Some(("postgres" | "postgresql", _)) => Place::Postgres(postgres::Server::new(url)),
+            _ => {
+                return Err(StoreError::Unavailable(
+                    "the database URL must be sqlite://FILE or postgres://…".to_owned(),
+                ));
+            }
+        };
+        Ok(Self { place, timeout, statements: Arc::default() })
+    }
+
+    /// Whether the database is on a server, which may come later than this process, and which others share.
+    pub(super) fn is_server(&self) -> bool {
+        matches!(self.place, Place::Postgres(_))
+    }
+
+    /// How many statements all connections to this target have run.
+    pub(super) fn statements(&self) -> u64 {
+        self.statements.load(Ordering::Relaxed)
+    }
+
+    /// Opens a connection. Not diesel's own choice by URL: that one would make a SQLite file named like the URL of a
+    /// PostgreSQL server that is away.
+    pub(super) fn connect(&self, access: Access) -> Result<AnyConnection, StoreError> {
+        let mut connection = match &self.place {
+            Place::Sqlite(file) => AnyConnection::Sqlite(file.connect(access)?),
+            Place::Postgres(server) => AnyConnection::Postgres(server.connect()?),
+        };
+        connection.batch_execute(&self.set_up(access))?;
+        let statements = Arc::clone(&self.statements);
+        connection.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+            if let InstrumentationEvent::StartQuery { .. } = event {
+                statements.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        Ok(connection)
+    }
+
+    fn set_up(&self, access: Access) -> String {
+        match &self.place {
+            Place::Sqlite(_) => sqlite::set_up(access, self.timeout),
+            Place::Postgres(_) => postgres::set_up(access, self.timeout),
+        }
+    }
+
+    /// Remembers which database stands at the URL now, for [`Self::require_in_place`].
+    pub(super) fn pin(&mut self) -> Result<(), StoreError> {
+        match &mut self.place {
+            Place::Sqlite(file) => file.pin(),
+            Place::Postgres(_) => Ok(()),
+        }
+    }
+
+    /// Refuses a SQLite file that is not the one that was opened first.
+    pub(super) fn require_in_place(&self) -> Result<(), StoreError> {
+        match &self.place {
+            Place::Sqlite(file) => file.require_in_place(),
+            Place::Postgres(_) => Ok(()),
+        }
+    }
+}
+
+impl AnyConnection {
+    /// Whether the connection itself has failed, so that nothing more can be asked through it.
+    pub(super) fn is_broken(&mut self) -> bool {
+        match self {
+            Self::Sqlite(_) => false,
+            Self::Postgres(connection) => AnsiTransactionManager::is_broken_transaction_manager(connection),
+        }
+    }
+}
+
+/// A pool's way to make and check read connections.
+#[derive(Debug)]
+pub(super) struct Readers(pub(super) Target);
+
+impl diesel::r2d2::ManageConnection for Readers {
+    type Connection = AnyConnection;
+    type Error = StoreError;
+
+    fn connect(&self) -> Result<Self::Connection, Self::Error> {
+        self.0.require_in_place()?;
+        self.0.connect(Access::Read)
+    }
+
+    /// Asks the server nothing: a connection that broke while it was idle shows when it is used, and the read is then
+    /// done once more.
+    fn is_valid(&self, _: &mut Self::Connection) -> Result<(), Self::Error> {
+        self.0.require_in_place()
+    }
+
+    fn has_broken(&self, connection: &mut Self::Connection) -> bool {
+        connection.is_broken()
+    }
+}
+
+/// Asks the database for a sign of life.
+pub(super) fn ping(connection: &mut AnyConnection) -> Result<(), StoreError> {
+    diesel::sql_query("SELECT 1 FROM tree_heads LIMIT 1").execute(connection)?;
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! SQLite: one file, and how a connection to it is set up.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use diesel::{Connection as _, SqliteConnection};
+
+use super::Access;
+use crate::store::error::StoreError;
+
+/// The database's file.
+#[derive(Clone, Debug)]
+pub(super) struct File {
+    path: PathBuf,
+    /// Which file stood at the path when it was pinned.
+    pinned: Option<Identity>,
+}
+
+/// Tells one file from another at the same path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+/// What stays as it is in the path of a SQLite URI.
+const PATH: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
+
+impl File {
+    /// Reads what stands behind `sqlite://`.
+    pub(super) fn parse(path: &str) -> Result<Self, StoreError> {
+        if path.is_empty() || path.contains(['?', '#', '%']) {
+            return Err(StoreError::Unavailable(
+                "the database URL must be sqlite://FILE, without ?, # or %".to_owned(),
+            ));
+        }
+        let path = std::path::absolute(path).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        Ok(Self { path, pinned: None })
+    }
+
+    pub(super) fn connect(&self, access: Access) -> Result<SqliteConnection, StoreError> {
+        SqliteConnection::establish(&self.uri(access))
+            .map_err(|error| StoreError::Unavailable(format!("cannot open {}: {error}", self.path.display())))
+    }
+
+    /// Only the first connection may make the file: one that was lost must be missed, not replaced by an empty one.
+    fn uri(&self, access: Access) -> String {
+        let mode = if access == Access::Migrate { "rwc" } else { "rw" };
+        let path = percent_encoding::percent_encode(self.path.as_os_str().as_encoded_bytes(), PATH);
+        format!("file:{path}?mode={mode}")
+    }
+
+    /// Remembers which file stands at the path now.
+    pub(super) fn pin(&mut self) -> Result<(), StoreError> {
+        self.pinned = Some(self.identity()?);
+        Ok(())
+    }
+
+    /// Refuses a file that is not the one that was opened first: SQLite would go on writing to a file that was moved away,
+    /// and what it acknowledged then would be lost.
+    pub(super) fn require_in_place(&self) -> Result<(), StoreError> {
+        match self.pinned == Some(self.identity()?) {
+            true => Ok(()),
+            false => {
+                Err(StoreError::Unavailable(format!("{} was moved or replaced since the start", self.path.display())))
+            }
+        }
+    }
+
+    fn identity(&self) -> Result<Identity, StoreError> {
+        Identity::of(&self.path).map_err(|error| StoreError::Unavailable(format!("{}: {error}", self.path.display())))
+    }
+}
+
+impl Identity {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
+/// What each connection is told first. `synchronous=FULL` because in WAL mode the default would lose acknowledged commits
+/// with the power.
+pub(super) fn set_up(access: Access, timeout: Duration) -> String {
+    let wait = timeout.as_millis();
+    let query_only = if access == Access::Read { "ON" } else { "OFF" };
+    format!(
+        "PRAGMA busy_timeout={wait}; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; \
+         PRAGMA recursive_triggers=ON; PRAGMA query_only={query_only};"
+    )
+}
