@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use crate::postgres::Cluster;
 use auditlog::{
     Clock, Timestamp,
     app::{App, AppError},
@@ -49,6 +50,7 @@ impl Clock for TestClock {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     Sqlite,
+    Postgres,
 }
 
 /// A database of its own, which goes when the last holder goes.
@@ -65,6 +67,7 @@ impl Database {
         let folder = tempfile::tempdir().unwrap();
         let url = match backend {
             Backend::Sqlite => format!("sqlite://{}", folder.path().join("auditlog.db").display()),
+            Backend::Postgres => Cluster::shared().create_database(),
         };
         Arc::new(Self { backend, url, folder })
     }

@@ -24,7 +24,7 @@ fn full_event() -> Event {
 
 #[rstest]
 #[tokio::test]
-async fn what_was_recorded_is_read_back_whole(#[values(Backend::Sqlite)] backend: Backend) {
+async fn what_was_recorded_is_read_back_whole(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     let caller = Caller::root().with("x-audit-subject-name", "R%C3%B6t").with("x-audit-subject-type", "service");
     let sent = at(full_event(), START_MILLIS - 5);
@@ -44,7 +44,7 @@ async fn what_was_recorded_is_read_back_whole(#[values(Backend::Sqlite)] backend
 
 #[rstest]
 #[tokio::test]
-async fn time_and_id_are_one_key(#[values(Backend::Sqlite)] backend: Backend) {
+async fn time_and_id_are_one_key(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     let root = Caller::root();
     let millis = START_MILLIS - 1234;
@@ -69,7 +69,7 @@ async fn time_and_id_are_one_key(#[values(Backend::Sqlite)] backend: Backend) {
 
 #[rstest]
 #[tokio::test]
-async fn an_id_is_a_uuid_v7_and_a_time_not_far_ahead(#[values(Backend::Sqlite)] backend: Backend) {
+async fn an_id_is_a_uuid_v7_and_a_time_not_far_ahead(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     let root = Caller::root();
     for id in [
@@ -93,7 +93,9 @@ async fn an_id_is_a_uuid_v7_and_a_time_not_far_ahead(#[values(Backend::Sqlite)] 
 
 #[rstest]
 #[tokio::test]
-async fn a_repeat_gives_the_first_receipt_and_another_content_is_refused(#[values(Backend::Sqlite)] backend: Backend) {
+async fn a_repeat_gives_the_first_receipt_and_another_content_is_refused(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let app = TestApp::start(backend).await;
     let (root, other) = (Caller::root(), Caller::new("other").permission("audit.create@*"));
     let id = id_at(START_MILLIS, 1);
@@ -121,7 +123,7 @@ async fn a_repeat_gives_the_first_receipt_and_another_content_is_refused(#[value
 
 #[rstest]
 #[tokio::test]
-async fn a_batch_is_whole_or_not_at_all(#[values(Backend::Sqlite)] backend: Backend) {
+async fn a_batch_is_whole_or_not_at_all(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     let root = Caller::root();
     let (a, b) = (id_at(START_MILLIS, 1), id_at(START_MILLIS, 2));
@@ -147,7 +149,9 @@ async fn a_batch_is_whole_or_not_at_all(#[values(Backend::Sqlite)] backend: Back
 
 #[rstest]
 #[tokio::test]
-async fn a_batch_is_of_one_tenant_and_within_its_bounds(#[values(Backend::Sqlite)] backend: Backend) {
+async fn a_batch_is_of_one_tenant_and_within_its_bounds(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let app = TestApp::start(backend).await;
     let root = Caller::root();
     let e = || event("k", "1");

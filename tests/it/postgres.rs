@@ -1,0 +1,149 @@
+//! A throw-away PostgreSQL cluster, one for each run of a test binary, and a database of its own for each test.
+//!
+//! The server is watched over by a shell that reads from a pipe which only this process holds open: however this process
+//! ends, the pipe closes, and the shell stops the server and removes its folder.
+
+use std::{
+    env,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Mutex, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use diesel::{Connection as _, PgConnection, RunQueryDsl as _};
+
+/// The environment variable that names the folder with `initdb` and `pg_ctl`, where they are not in a usual place.
+const BIN_DIR: &str = "AUDITLOG_TEST_POSTGRES_BIN";
+
+/// Makes a cluster and starts it, says where, waits for the pipe to close, and cleans up. Nothing in it is worth a flush.
+const WATCH: &str = r#"
+set -eu
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+cd "$dir"
+"$1/initdb" -D "$dir/data" -U auditlog -A trust -E UTF8 --no-locale --no-sync >"$dir/initdb.log" 2>&1 ||
+    { cat "$dir/initdb.log" >&2; exit 1; }
+"$1/pg_ctl" -D "$dir/data" -w -t 60 -l "$dir/log" -o "-k $dir -c listen_addresses='' -c fsync=off \
+    -c max_connections=500 -c unix_socket_permissions=0777 $2" start >&2 || { cat "$dir/log" >&2; exit 1; }
+chmod 755 "$dir"
+echo "$dir"
+cat >/dev/null || true
+"$1/pg_ctl" -D "$dir/data" -w -m immediate stop >/dev/null 2>&1 || true
+"#;
+
+/// A running cluster. It is stopped when this is dropped, or when the process ends.
+#[derive(Debug)]
+pub struct Cluster {
+    folder: PathBuf,
+    databases: AtomicUsize,
+    /// Holds the pipe.
+    _watch: Child,
+}
+
+impl Cluster {
+    /// The one that all tests of this process share.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Cluster> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start(""))
+    }
+
+    /// One more, with further options for the server.
+    pub fn start(options: &str) -> Self {
+        let mut watch = as_ordinary_user("sh")
+            .args(["-c", WATCH, "watch", bin_dir().to_str().unwrap(), options])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        let mut folder = String::new();
+        BufReader::new(watch.stdout.take().unwrap()).read_line(&mut folder).unwrap();
+        assert!(!folder.is_empty(), "the PostgreSQL cluster did not start; see above");
+        Self { folder: folder.trim_end().into(), databases: AtomicUsize::new(0), _watch: watch }
+    }
+
+    /// The URL of a fresh, empty database.
+    pub fn create_database(&self) -> String {
+        let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        let mut admin = PgConnection::establish(&self.url("postgres")).unwrap();
+        // One at a time: the server refuses to copy its template while another session does.
+        static COPYING: Mutex<()> = Mutex::new(());
+        let _copying = COPYING.lock();
+        diesel::sql_query(format!("CREATE DATABASE {name}")).execute(&mut admin).unwrap();
+        self.url(&name)
+    }
+
+    /// The URL of a database of this cluster, for its owner.
+    pub fn url(&self, database: &str) -> String {
+        let host = self.folder.to_str().unwrap().replace('/', "%2F");
+        format!("postgres://auditlog@{host}/{database}")
+    }
+
+    /// Stops the server the way that `mode` says (`fast`, `immediate`) and starts it again.
+    pub fn restart(&self, mode: &str) {
+        let data = self.folder.join("data");
+        let status = as_ordinary_user(bin_dir().join("pg_ctl"))
+            .args([
+                "-D",
+                data.to_str().unwrap(),
+                "-w",
+                "-m",
+                mode,
+                "-l",
+                self.folder.join("log").to_str().unwrap(),
+                "restart",
+            ])
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+}
+
+/// PostgreSQL refuses to run as root.
+fn as_ordinary_user(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let is_root = fs_owner_is_root();
+    let mut command = Command::new(if is_root { "runuser".as_ref() } else { program.as_ref() });
+    if is_root {
+        let user = if has_user("postgres") { "postgres" } else { "nobody" };
+        command.args(["-u", user, "--"]).arg(program.as_ref());
+    }
+    command.current_dir(env::temp_dir());
+    command
+}
+
+/// Whether this process is root's, told by who owns what it makes.
+fn fs_owner_is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+fn has_user(name: &str) -> bool {
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    passwd.lines().any(|line| line.split(':').next() == Some(name))
+}
+
+/// Where `initdb` is. The tests of half the service are none, so its absence is a failure.
+fn bin_dir() -> PathBuf {
+    let named = env::var_os(BIN_DIR).map(PathBuf::from);
+    let on_path = env::var_os("PATH").map(|path| env::split_paths(&path).collect::<Vec<_>>()).unwrap_or_default();
+    let candidates = named.into_iter().chain(debian_folders()).chain(on_path);
+    candidates.into_iter().find(|folder| has_server(folder)).unwrap_or_else(|| {
+        panic!("no initdb of PostgreSQL found: run ./test, which installs it, or name its folder in {BIN_DIR}")
+    })
+}
+
+fn has_server(folder: &Path) -> bool {
+    folder.join("initdb").exists() && folder.join("pg_ctl").exists()
+}
+
+/// Debian keeps the server's programs off the PATH; the newest version first.
+fn debian_folders() -> Vec<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut folders: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
+    folders.sort();
+    folders.into_iter().rev().collect()
+}
