@@ -82,6 +82,11 @@ impl Cluster {
         format!("postgres://auditlog@{host}/{database}")
     }
 
+    /// Where the server's socket is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Stops the server the way that `mode` says (`fast`, `immediate`) and starts it again.
     pub fn restart(&self, mode: &str) {
         let data = self.folder.join("data");
@@ -127,7 +132,7 @@ fn has_user(name: &str) -> bool {
 }
 
 /// Where `initdb` is. The tests of half the service are none, so its absence is a failure.
-fn bin_dir() -> PathBuf {
+pub fn bin_dir() -> PathBuf {
     let named = env::var_os(BIN_DIR).map(PathBuf::from);
     let on_path = env::var_os("PATH").map(|path| env::split_paths(&path).collect::<Vec<_>>()).unwrap_or_default();
     let candidates = named.into_iter().chain(debian_folders()).chain(on_path);

@@ -1,0 +1,181 @@
+//! The raw baselines: what a team gets that writes its own rows into the same table, with the same indexes and the same
+//! durability, through the tools that the databases themselves bring.
+
+use std::{
+    fs::{self, File},
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use diesel::{
+    Connection as _, QueryResult, RunQueryDsl, SqliteConnection,
+    connection::SimpleConnection as _,
+    query_builder::{AstPass, QueryFragment, QueryId},
+    sql_types::{BigInt, Text},
+    sqlite::Sqlite,
+};
+
+use crate::{
+    postgres::{Cluster, bin_dir},
+    sample,
+};
+
+/// A database of the cluster with the service's schema, for baselines alone.
+pub struct Raw<'c> {
+    cluster: &'c Cluster,
+    database: String,
+}
+
+impl<'c> Raw<'c> {
+    pub fn create(cluster: &'c Cluster) -> Self {
+        let url = cluster.create_database();
+        migrate(&url);
+        let database = url.rsplit('/').next().unwrap_or_default().to_owned();
+        Self { cluster, database }
+    }
+
+    pub fn of(cluster: &'c Cluster, url: &str) -> Self {
+        Self { cluster, database: url.rsplit('/').next().unwrap_or_default().to_owned() }
+    }
+
+    /// One-row INSERTs a second, with so many clients.
+    pub fn insert_rate(&self, clients: usize, time: Duration) -> f64 {
+        let script = format!(
+            "\\set id random(1, 2147483647)\n\\set n random(1, 500)\n\\set p random(0, {})\n\
+             INSERT INTO events ({}) VALUES ({});\n",
+            sample::PROJECTS - 1,
+            sample::COLUMNS,
+            sample::sql_row()
+        );
+        self.pgbench(&script, clients, time)
+    }
+
+    /// Runs a script over and over; gives how often it ran a second.
+    pub fn pgbench(&self, script: &str, clients: usize, time: Duration) -> f64 {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("script.sql");
+        fs::write(&file, script).expect("a script");
+        let output = Command::new(bin_dir().join("pgbench"))
+            .args(["-n", "-M", "prepared", "-j", "2", "-c", &clients.to_string(), "-T", &time.as_secs().to_string()])
+            .args(["-h", &self.host(), "-U", "auditlog", "-f"])
+            .arg(&file)
+            .arg(&self.database)
+            .output()
+            .expect("pgbench");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let rate = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
+        rate.unwrap_or_else(|| panic!("pgbench: {text}{}", String::from_utf8_lossy(&output.stderr)))
+    }
+
+    /// Rows a second that psql's `\copy` stores from a file of so many rows.
+    pub fn copy_in_rate(&self, rows: usize) -> f64 {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("rows.csv");
+        let row = sample::sql_row().replace(":id", "id").replace(":n", "(id % 500)").replace(":p", "(id % 20)");
+        let query = format!(
+            "SELECT {row} FROM (SELECT (n * 2654435761 % 2147483647)::integer AS id FROM generate_series(1, {rows}) n) s"
+        );
+        self.psql(&format!("\\copy ({query}) to '{}' csv", file.display()), Stdio::null());
+        let start = Instant::now();
+        self.psql(&format!("\\copy events ({}) from '{}' csv", sample::COLUMNS, file.display()), Stdio::null());
+        rows as f64 / start.elapsed().as_secs_f64()
+    }
+
+    /// Rows a second that psql's `\copy` sends as CSV, of so many rows.
+    pub fn copy_out_rate(&self, rows: usize) -> f64 {
+        let sink = File::create("/dev/null").expect("a sink");
+        let query = format!(
+            "SELECT {} FROM events WHERE tenant_id = 'bench' ORDER BY event_id DESC LIMIT {rows}",
+            sample::COLUMNS
+        );
+        let start = Instant::now();
+        self.psql(&format!("\\copy ({query}) to stdout csv"), sink.into());
+        rows as f64 / start.elapsed().as_secs_f64()
+    }
+
+    pub fn psql(&self, command: &str, stdout: Stdio) {
+        let status = Command::new(bin_dir().join("psql"))
+            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", &self.host(), "-U", "auditlog", "-d", &self.database])
+            .args(["-c", command])
+            .stdout(stdout)
+            .status();
+        assert!(status.expect("psql").success(), "{command}");
+    }
+
+    fn host(&self) -> String {
+        self.cluster.folder().display().to_string()
+    }
+}
+
+/// Rows a second into a SQLite file with the service's schema, in transactions of so many rows.
+pub fn sqlite_insert_rate(folder: &Path, rows_a_transaction: usize, time: Duration) -> f64 {
+    let file = folder.join(format!("raw-{rows_a_transaction}.db"));
+    migrate(&format!("sqlite://{}", file.display()));
+    let mut connection = SqliteConnection::establish(&file.display().to_string()).expect("a database");
+    connection.batch_execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON").expect("WAL");
+    let (start, mut rows) = (Instant::now(), 0);
+    while start.elapsed() < time {
+        let transaction = connection.immediate_transaction(|connection| {
+            for _ in 0..rows_a_transaction {
+                rows += 1;
+                RawRow::new(rows).execute(connection)?;
+            }
+            QueryResult::Ok(())
+        });
+        transaction.expect("a transaction");
+    }
+    rows as f64 / start.elapsed().as_secs_f64()
+}
+
+/// One row for SQLite, prepared once.
+struct RawRow {
+    event_id: String,
+    leaf_index: i64,
+    resource_id: String,
+}
+
+impl RawRow {
+    fn new(n: i64) -> Self {
+        let millis = 1_790_000_000_000_i64 + n / 20;
+        let hex = format!("{millis:012x}");
+        let event_id = format!("{}-{}-7000-8000-{n:012x}", &hex[..8], &hex[8..]);
+        let spread = u32::try_from(n).unwrap_or(0).wrapping_mul(2_654_435_761);
+        Self { event_id, leaf_index: n, resource_id: format!("c-{spread:08x}") }
+    }
+}
+
+impl QueryFragment<Sqlite> for RawRow {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql("INSERT INTO events (event_id, leaf_index, resource_id, ");
+        let constant = ["event_id", "leaf_index", "resource_id"];
+        let columns: Vec<&str> = sample::COLUMNS.split(", ").map(str::trim).filter(|c| !constant.contains(c)).collect();
+        out.push_sql(&columns.join(", "));
+        out.push_sql(") VALUES (");
+        out.push_bind_param::<Text, _>(&self.event_id)?;
+        out.push_sql(", ");
+        out.push_bind_param::<BigInt, _>(&self.leaf_index)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Text, _>(&self.resource_id)?;
+        out.push_sql(
+            ", 'bench', 'project-7', '2026-01-01 00:00:00.000000', 'update', 'cluster', 'payments-eu', 'user', 'user-7', \
+             'Ann Example', 'service', 'bench', '', 'Ann changed the node count of the cluster after the weekly capacity \
+             review', '[{\"field\":\"spec.nodes\",\"old_value\":\"3\",\"new_value\":\"5\"}]', '{\"source_ip\":\"203.0.113.7\"}', \
+             '{\"region\":\"eu-west-1\",\"ticket\":\"OPS-4711\"}', randomblob(16), randomblob(32), randomblob(32))",
+        );
+        Ok(())
+    }
+}
+
+impl QueryId for RawRow {
+    type QueryId = Self;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl RunQueryDsl<SqliteConnection> for RawRow {}
+
+fn migrate(url: &str) {
+    let binary = env!("CARGO_BIN_EXE_auditlog");
+    let status = Command::new(binary).arg("migrate").env("AUDITLOG_DATABASE_URL", url).stdout(Stdio::null()).status();
+    assert!(status.expect("the service's binary").success(), "migrating");
+}

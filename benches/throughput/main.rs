@@ -1,0 +1,76 @@
+//! `cargo bench --bench throughput`: the real service, driven over gRPC from this process, against raw baselines of the same
+//! run. It prints absolute figures, which depend on the machine, and ratios, which are what counts.
+//!
+//! `-- --seconds N` sets how long each measurement takes (default 5), `--export-rows N` how many rows are exported
+//! (default 1,000,000), `--only record,batch,list,export,sqlite` what is measured.
+
+mod baseline;
+mod load;
+#[expect(dead_code, reason = "shared with the tests, which use more of it")]
+#[path = "../../tests/it/postgres.rs"]
+mod postgres;
+mod read;
+mod sample;
+mod service;
+mod write;
+
+use std::{env, time::Duration};
+
+/// What to measure, and for how long.
+pub struct Options {
+    /// How long each measurement takes.
+    pub time: Duration,
+    /// How many rows are exported.
+    pub export_rows: u32,
+    only: Vec<String>,
+}
+
+impl Options {
+    fn read() -> Self {
+        let arguments: Vec<String> = env::args().collect();
+        let value = |name: &str| {
+            let at = arguments.iter().position(|argument| argument == name)?;
+            arguments.get(at + 1).cloned()
+        };
+        let number = |name, default| value(name).map_or(default, |text| text.parse().expect("a number"));
+        Self {
+            time: Duration::from_secs(u64::from(number("--seconds", 5))),
+            export_rows: number("--export-rows", 1_000_000),
+            only: value("--only").map(|names| names.split(',').map(str::to_owned).collect()).unwrap_or_default(),
+        }
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
+}
+
+fn main() {
+    let options = Options::read();
+    if options.wants("record") {
+        write::record(&options);
+    }
+    if options.wants("batch") {
+        write::batch(&options);
+    }
+    if options.wants("list") || options.wants("export") {
+        read::list_and_export(&options);
+    }
+    if options.wants("sqlite") {
+        write::sqlite(&options);
+    }
+}
+
+/// A cluster as a production server would be set up, which means that a commit waits for the disk.
+fn durable_cluster() -> postgres::Cluster {
+    postgres::Cluster::start("-c fsync=on -c synchronous_commit=on -c max_wal_size=4GB -c shared_buffers=512MB")
+}
+
+fn heading(text: &str) {
+    println!("\n{text}");
+}
+
+/// One line: what, how much a second, against which baseline.
+fn line(what: &str, rate: f64, unit: &str, baseline: f64, against: &str) {
+    println!("  {what:<46} {rate:>9.0} {unit:<9} {:>6.2} x {against} ({baseline:.0})", rate / baseline);
+}
