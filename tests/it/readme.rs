@@ -7,6 +7,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::{Child, Command, Output, Stdio},
+    sync::Arc,
     thread,
 };
 
@@ -16,7 +17,9 @@ use auditlog::{
 };
 use clap::Args as _;
 use prost::Message as _;
-use tempfile::TempDir;
+use rstest::rstest;
+
+use crate::harness::{Backend, Database};
 
 const README: &str = include_str!("../../README.md");
 const READING: &str = include_str!("../../docs/reading.md");
@@ -33,27 +36,33 @@ const DOCUMENTED: &str = "localhost:50051";
 /// A line that stands for any number of lines which are left out.
 const LEFT_OUT: &str = "…";
 
-/// The binary itself, on a store of its own, as somebody starts it who has read no further than the first command.
+/// The binary itself, with no more settings than a port that is free and a store of its own.
 struct Served {
     process: Child,
     address: SocketAddr,
-    _folder: TempDir,
+    _database: Arc<Database>,
 }
 
 impl Served {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+    fn start(backend: Backend) -> Self {
+        let database = Database::create(backend);
         let mut command = Command::new(env!("CARGO_BIN_EXE_auditlog"));
         for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AUDITLOG_")) {
             command.env_remove(name);
         }
         let arguments = ["--listen", "127.0.0.1:0", "--log-format", "json"];
-        let mut process = command.args(arguments).current_dir(folder.path()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut process = command
+            .args(arguments)
+            .current_dir(database.folder.path())
+            .env("AUDITLOG_DATABASE_URL", &database.url)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut log = BufReader::new(process.stderr.take().unwrap());
         let address = address_in(&mut log);
         // A pipe that nobody reads would hold the service up.
         thread::spawn(move || log.read_to_end(&mut Vec::new()));
-        Self { process, address, _folder: folder }
+        Self { process, address, _database: database }
     }
 }
 
@@ -154,8 +163,8 @@ fn missing_tool() -> Option<&'static str> {
 }
 
 /// The pages go on from one another, so they run in one test, in the order in which they are read.
-#[test]
-fn every_documented_call_works_as_printed() {
+#[rstest]
+fn every_documented_call_works_as_printed(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     if let Some(tool) = missing_tool() {
         assert!(env::var_os(REQUIRE).is_none(), "{tool} is absent, and {REQUIRE} is set");
         // Not `eprintln!`, which is kept back in a test that passes.
@@ -166,7 +175,7 @@ fn every_documented_call_works_as_printed() {
         assert!(examples.iter().any(|example| example.command.contains(&call)), "no example of {call}");
     }
     if missing_tool().is_none() {
-        let served = Served::start();
+        let served = Served::start(backend);
         examples.iter().for_each(|example| assert_works(example, served.address));
     }
 }
