@@ -21,7 +21,7 @@
 //! | `ingest` | the append path: bounded queue, batches, one answer for each caller |
 //! | `query`, `export` | the reading use cases |
 //! | `auth` | who calls, what a role is worth, and the `Permit` that every use case demands |
-//! | `store` | the only room with SQL in it: one write transaction, walks, rows, migrations |
+//! | `store` | the only room with SQL in it: one write transaction, walks, rows, migrations; on SQLite and on PostgreSQL |
 //! | `model` | the pure core: names, ids, events, filters, limits, leaves |
 //! | [`client`] | the emitter for other Rust services |
 //! | [`proto`] | what is generated from the contract |
@@ -32,15 +32,16 @@
 //! 2. The service parses the scopes, `auth::authorize` makes a `Permit<Record>` or says which claim is missing, `rpc::decode`
 //!    collects every violation or makes a draft.
 //! 3. `ingest::handle` takes room in the queue, or answers `QUEUE_FULL`; the worker takes what is waiting as one batch.
-//! 4. `store::append` opens one transaction: it reads the heads, looks up the ids, lets `store::plan` give each entry its
-//!    leaf (or its first receipt, or a rejection), moves the heads, inserts the rows, commits.
+//! 4. `store::append` opens one transaction: on what it remembers of the logs it lets its `plan` give each entry its leaf,
+//!    moves the heads, inserts the rows, commits. Where a head has moved or an id is taken, it does so once more with the
+//!    heads locked and the ids looked up; then an entry may get its first receipt, or a rejection.
 //! 5. Only then the callers are answered. If the commit's outcome is unknown, `ingest::commit` appends once more on a new
 //!    connection: the ids tell what happened.
 //!
 //! ## Listing, step by step
 //!
 //! 1. The same first two steps; the page token is checked against the question it came from.
-//! 2. `query` asks the store for one page: `store::events` picks the index that drives the walk, finds where its inspection
+//! 2. `query` asks the store for one page: `store::walk` picks the index that drives the walk, finds where its inspection
 //!    ends if there are conditions that the index does not settle, and fetches.
 //! 3. A page ends at its size, at the message limit, at the inspection limit or at the end; only the last has no token.
 //!
@@ -52,7 +53,7 @@
 //! | what an id and a name look like | `model::time_id`, `model::name` |
 //! | limits and what text is text | `model::limits` |
 //! | which events take notes | `model::rules` |
-//! | same content or not; who gets which leaf | `store::plan` |
+//! | same content or not; who gets which leaf | `store::append::plan` |
 //! | what a leaf commits to | `model::leaf`, golden bytes in `tests/golden` |
 //! | which status an error becomes | `rpc::status` |
 //! | append-only | the triggers of `migrations/` |

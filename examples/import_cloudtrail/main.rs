@@ -13,6 +13,7 @@ use std::{
     fs::File,
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
+    process::ExitCode,
 };
 
 use auditlog::client::{Credentials, Emitter, NewEvent, Receipt};
@@ -47,8 +48,17 @@ struct Options {
 type Events = BTreeMap<String, Vec<NewEvent>>;
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let options = Options::parse();
+async fn main() -> ExitCode {
+    match import(Options::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("import_cloudtrail: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn import(options: Options) -> Result<(), Box<dyn Error>> {
     let events = read(&options.file, options.parent.as_deref())?;
     let credentials = Credentials::service(&options.subject).role("event_recorder", &options.recorder_at);
     let emitter = Emitter::connect(&options.address, credentials).await?;

@@ -150,8 +150,22 @@ impl CallFailed {
 impl fmt::Display for CallFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reason = self.reason().map(|reason| format!(", {reason}")).unwrap_or_default();
-        write!(f, "{:?}{reason} (attempt {}): {}", self.code(), self.attempts, self.message())?;
-        self.violations().iter().try_for_each(|violation| write!(f, "; {} {}", violation.field, violation.description))
+        write!(f, "{:?}{reason} (attempt {}): ", self.code(), self.attempts)?;
+        match self.violations().as_slice() {
+            [] => f.write_str(self.message()),
+            // The message is but the first of them.
+            violations => f.write_str(&violations.iter().map(Violation::to_string).collect::<Vec<_>>().join("; ")),
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.field.as_str() {
+            // The service counts in this way those that it had no room to name.
+            "" => f.write_str(&self.description),
+            field => write!(f, "{field} {}", self.description),
+        }
     }
 }
 

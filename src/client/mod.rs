@@ -42,5 +42,14 @@ pub use event::{InvalidEventId, NewEvent, TimeOutOfRange};
 pub use receipt::Receipt;
 pub use retry::RetryPolicy;
 
+/// The examples of the documentation compile: they are tests of this one.
+#[cfg(doctest)]
+mod documentation {
+    #[doc = include_str!("../../README.md")]
+    mod readme {}
+    #[doc = include_str!("../../docs/outbox.md")]
+    mod outbox {}
+}
+
 #[cfg(test)]
 mod tests;

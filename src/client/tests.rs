@@ -165,13 +165,14 @@ async fn the_services_reason_and_violations_are_readable() {
     let metadata = HashMap::from([("index".to_owned(), "3".to_owned())]);
     details.set_error_info("FIELD_INVALID", "auditlog", metadata);
     details.add_bad_request_violation("event.actor", "is required");
-    let status = Status::with_error_details(Code::InvalidArgument, "1 field is invalid", details);
+    details.add_bad_request_violation("", "and 8 more");
+    let status = Status::with_error_details(Code::InvalidArgument, "event.actor is required; and 8 more", details);
     let error = Fake::failing([Some(status)]).serve(0).await.record("tenants/a", &event()).await.unwrap_err();
     assert_eq!(error.reason(), Some("FIELD_INVALID"));
-    let violation = Violation { field: "event.actor".to_owned(), description: "is required".to_owned() };
-    assert_eq!(error.violations(), [violation]);
+    let violation = |field: &str, description: &str| Violation { field: field.into(), description: description.into() };
+    assert_eq!(error.violations(), [violation("event.actor", "is required"), violation("", "and 8 more")]);
     assert_eq!(error.call().unwrap().detail("index"), Some("3"));
-    let text = "InvalidArgument, FIELD_INVALID (attempt 1): 1 field is invalid; event.actor is required";
+    let text = "InvalidArgument, FIELD_INVALID (attempt 1): event.actor is required; and 8 more";
     assert_eq!(error.to_string(), text);
 }
 

@@ -4,4 +4,5 @@
 
 mod harness;
 mod postgres;
+mod readme;
 mod record;
