@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
+mod auth;
+mod auth_table;
+mod calls;
 mod harness;
 mod postgres;
 mod record;
