@@ -180,9 +180,8 @@ async fn only_the_actor_of_an_event_annotates_it_without_the_right(#[values(Back
         app.record(&Caller::root(), T, by_service).await.unwrap().name,
         app.record(&Caller::root(), T, by_system).await.unwrap().name,
     );
-    let reader = |subject, kind| {
-        Caller::new(subject).with("x-audit-subject-type", kind).role("tenant_viewer@tenants/acme")
-    };
+    let reader =
+        |subject, kind| Caller::new(subject).with("x-audit-subject-type", kind).role("tenant_viewer@tenants/acme");
     for (caller, name, may) in [
         (reader("ann", "user"), &user, true),
         (reader("ann", "service"), &service, true),
@@ -204,9 +203,9 @@ async fn only_the_actor_of_an_event_annotates_it_without_the_right(#[values(Back
 /// The marks of a tenant that the caller has no claim on.
 struct Secrets {
     marks: Vec<String>,
-    names: Vec<String>,
     ids: Vec<String>,
     tokens: Vec<String>,
+    salts: Vec<Vec<u8>>,
 }
 
 const OTHER: &str = "tenants/beta-7c41";
@@ -215,9 +214,10 @@ const OTHER_PROJECT: &str = "tenants/beta-7c41/projects/vault-e2d9";
 async fn fill(app: &TestApp) -> Secrets {
     let root = Caller::new("recorder-5b0a").permission("audit.create@*").permission("audit.update@*");
     let reader = Caller::root();
-    let mut secrets = Secrets { marks: Vec::new(), names: Vec::new(), ids: Vec::new(), tokens: Vec::new() };
+    let (mut ids, mut tokens) = (Vec::new(), Vec::new());
     for (n, scope) in (0..6).zip([OTHER, OTHER_PROJECT].into_iter().cycle()) {
         let mut secret = event("clusterprofile", &format!("resource-{n}-9d3f"));
+        secret.resource.as_mut().unwrap().name = format!("name-{n}-51de");
         secret.message = format!("message-{n}-41aa");
         secret.actor = Some(actor(&format!("actor-{n}-77e1")));
         secret.attributes.insert(format!("key-{n}-c0de"), format!("value-{n}-beef"));
@@ -225,16 +225,21 @@ async fn fill(app: &TestApp) -> Secrets {
         let name = app.record_as(&root, scope, secret, &id).await.unwrap().name;
         let note_id = id_at(START_MILLIS, 0xc000 + n as u64);
         app.note(&root, &name, &format!("note-{n}-aced"), &note_id).await.unwrap();
-        secrets.names.push(name);
-        secrets.ids.extend([id, note_id]);
+        ids.extend([id, note_id]);
     }
     for scope in [OTHER, OTHER_PROJECT] {
         let page = app.list(&reader, ListEventsRequest { page_size: 1, ..list(scope) }).await.unwrap();
-        secrets.tokens.push(page.next_page_token);
+        tokens.push(page.next_page_token);
     }
-    let marks = ["recorder-5b0a", "beta-7c41", "vault-e2d9", "-9d3f", "-41aa", "-77e1", "-c0de", "-beef", "-aced"];
-    secrets.marks = marks.map(str::to_owned).into_iter().chain(secrets.ids.clone()).collect();
-    secrets
+    let marks =
+        ["recorder-5b0a", "beta-7c41", "vault-e2d9", "-9d3f", "-51de", "-41aa", "-77e1", "-c0de", "-beef", "-aced"];
+    let marks = marks.map(str::to_owned).into_iter().chain(ids.clone()).collect();
+    let events = app.walk(&reader, list(OTHER)).await;
+    let salts = events.iter().flat_map(|event| {
+        let notes = event.update_notes.iter().map(|note| note.salt.clone());
+        [event.salt.clone()].into_iter().chain(notes)
+    });
+    Secrets { marks, ids, tokens, salts: salts.collect() }
 }
 
 /// A call by somebody who has every right on `tenants/acme` and none beyond, made of whatever they may know or guess.
@@ -303,17 +308,21 @@ async fn no_call_with_claims_on_one_tenant_returns_a_byte_of_another(#[values(Ba
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
     let mut runner = TestRunner::new_with_rng(RunConfig::default(), rng);
     let calls = any_call(&secrets);
-    let mut answered = 0;
+    let (mut answered, mut said) = (0, String::new());
     for _ in 0..600 {
         let call = calls.new_tree(&mut runner).unwrap().current();
         let asked = format!("{call:?}");
+        said.push_str(&asked);
         let (text, bytes) = match call.send(&app, &caller).await {
             Ok(reply) => (reply.text, reply.bytes),
             Err(status) => (format!("{status:?} {:?}", status.get_error_details()), status.details().to_vec()),
         };
         answered += usize::from(!text.is_empty());
-        // What the caller said may be said back.
-        for mark in secrets.marks.iter().filter(|mark| !asked.contains(mark.as_str())) {
+        for salt in &secrets.salts {
+            assert!(!bytes.windows(salt.len()).any(|part| part == salt), "a salt in the answer to {asked}: {text}");
+        }
+        // What the caller has said may be said back: ids that they used for events of their own, say.
+        for mark in secrets.marks.iter().filter(|mark| !said.contains(mark.as_str())) {
             let found = text.contains(mark.as_str()) || bytes.windows(mark.len()).any(|part| part == mark.as_bytes());
             assert!(!found, "{mark} in the answer to {asked}: {text}");
         }

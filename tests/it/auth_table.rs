@@ -299,7 +299,12 @@ async fn sending_the_claim_that_a_denial_names_opens_the_call(
     #[values(Backend::Sqlite)] backend: Backend,
     #[values(false, true)] customized: bool,
 ) {
-    let app = start(backend, |config| if customized { custom(config) }).await;
+    let app = start(backend, |config| {
+        if customized {
+            custom(config)
+        }
+    })
+    .await;
     let mut all = one_role(&BUILT_IN);
     all.extend(PERMISSIONS.map(|names| Claims::default().with_permissions(names, PROJECT)));
     let mut denied = 0;

@@ -5,6 +5,8 @@
 mod auth;
 mod auth_table;
 mod calls;
+mod errors;
 mod harness;
+mod outage;
 mod postgres;
 mod record;
