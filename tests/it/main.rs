@@ -5,8 +5,11 @@
 mod auth;
 mod auth_table;
 mod calls;
+mod child;
 mod errors;
 mod harness;
+mod hostile;
+mod lifecycle;
 mod outage;
 mod postgres;
 mod record;
