@@ -46,13 +46,12 @@ impl Call {
     }
 
     pub async fn send(self, app: &TestApp, caller: &Caller) -> Result<Reply, Status> {
-        self.send_as(app, |call| caller.call(call)).await
+        self.send_to(app.client.clone(), caller.call(())).await
     }
 
-    /// With whatever metadata `with` adds; it is called with `()` and lends its metadata to the request.
-    pub async fn send_as(self, app: &TestApp, with: impl FnOnce(()) -> Request<()>) -> Result<Reply, Status> {
-        let mut client = app.client.clone();
-        let (metadata, extensions, ()) = with(()).into_parts();
+    /// With whatever metadata `with` has.
+    pub async fn send_to(self, mut client: Client, with: Request<()>) -> Result<Reply, Status> {
+        let (metadata, extensions, ()) = with.into_parts();
         macro_rules! request {
             ($message:expr) => {
                 Request::from_parts(metadata, extensions, $message)

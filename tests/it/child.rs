@@ -18,6 +18,9 @@ use tonic::transport::Channel;
 
 use crate::harness::{Client, Database};
 
+/// In 2023: a process goes by the real clock, and must not find an id to be of the future.
+pub const PAST_MILLIS: i64 = 1_700_000_000_000;
+
 /// How long a test waits for what must happen, before it fails. Nothing waits that long where all is well.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 

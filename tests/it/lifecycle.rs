@@ -13,7 +13,7 @@ use tonic_health::pb::{
 
 use crate::{
     calls::every_call,
-    child::{ChildServer, PATIENCE},
+    child::{ChildServer, PAST_MILLIS, PATIENCE},
     harness::*,
     outage::{Away, WriteLock},
 };
@@ -142,7 +142,7 @@ async fn what_was_accepted_before_sigterm_is_answered(#[values(Backend::Sqlite)]
     let mut calls = tokio::task::JoinSet::new();
     for n in 1..=2 {
         let (mut client, call) =
-            (client.clone(), Caller::root().call(item(T, event("k", "1"), &id_at(START_MILLIS, n))));
+            (client.clone(), Caller::root().call(item(T, event("k", "1"), &id_at(PAST_MILLIS, n))));
         calls.spawn(async move { client.record_event(call).await });
     }
     // One finds the queue full: so the other one is in it.

@@ -12,4 +12,5 @@ mod hostile;
 mod lifecycle;
 mod outage;
 mod postgres;
+mod process;
 mod record;
