@@ -47,18 +47,31 @@ pub struct ChildServer {
     /// What it has logged, one JSON object a line.
     log: Arc<Mutex<Vec<String>>>,
     lines: Receiver<String>,
+    /// Kept from going.
+    database: Option<Arc<Database>>,
 }
 
 impl ChildServer {
     /// Starts `serve` on `database`, and waits until it serves.
-    pub fn serve(database: &Database, settings: &[(&str, &str)]) -> Self {
+    pub fn serve(database: &Arc<Database>, settings: &[(&str, &str)]) -> Self {
         let mut command = auditlog(database.folder.path());
         command.env("AUDITLOG_DATABASE_URL", &database.url).env("AUDITLOG_LISTEN", "127.0.0.1:0");
         command.envs(settings.iter().copied());
-        Self::spawn(command)
+        let mut server = Self::spawn(command);
+        server.database = Some(Arc::clone(database));
+        server
     }
 
-    pub fn spawn(mut command: Command) -> Self {
+    /// Starts a command that serves, and waits until it does.
+    pub fn spawn(command: Command) -> Self {
+        let mut server = Self::start(command);
+        let serving = server.wait_for("serving");
+        server.address = serving["address"].as_str().unwrap().parse().unwrap();
+        server
+    }
+
+    /// Starts a command, and waits for nothing.
+    pub fn start(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (log, (sender, lines)) = (Arc::new(Mutex::new(Vec::new())), channel());
         let (errors, kept) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&log));
@@ -68,10 +81,7 @@ impl ChildServer {
                 let _ = sender.send(line);
             }
         });
-        let mut server = Self { child, address: SocketAddr::from(([0; 4], 0)), log, lines };
-        let serving = server.wait_for("serving");
-        server.address = serving["address"].as_str().unwrap().parse().unwrap();
-        server
+        Self { child, address: SocketAddr::from(([0; 4], 0)), log, lines, database: None }
     }
 
     /// Waits for a log line with this message.
