@@ -4,7 +4,7 @@ use std::{
     io::{BufRead as _, BufReader, Read as _},
     net::SocketAddr,
     path::Path,
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::{
         Arc, Mutex,
         mpsc::{Receiver, channel},
@@ -120,9 +120,13 @@ impl ChildServer {
         self.child.wait().unwrap();
     }
 
-    /// Waits for the end, off the test's own thread so that calls go on.
-    pub async fn end(mut self) -> ExitStatus {
-        let waited = tokio::task::spawn_blocking(move || self.child.wait().unwrap());
+    /// Waits for the end, off the test's own thread so that its connections go on. The exit code, and the whole log.
+    pub async fn end(mut self) -> (Option<i32>, String) {
+        let waited = tokio::task::spawn_blocking(move || {
+            let code = self.child.wait().unwrap().code();
+            self.lines.iter().for_each(drop);
+            (code, self.log())
+        });
         tokio::time::timeout(PATIENCE, waited).await.expect("the process must end").unwrap()
     }
 

@@ -189,8 +189,8 @@ async fn each_call_is_logged_without_bodies_and_credentials(#[values(Backend::Sq
         }
     }
     server.signal("TERM");
-    server.wait_for("stopped");
-    let log = server.log();
+    let (code, log) = server.end().await;
+    assert_eq!(code, Some(0));
     for secret in ["marker", "secret", "Secret", "tenant_admin@tenants/acme\"", "audit.create@"] {
         // The one example that the service prints of how to call it names a role.
         let found = log.lines().find(|line| line.contains(secret) && !line.contains("\"try: grpcurl"));

@@ -135,6 +135,6 @@ async fn the_commands_that_the_program_prints_work(#[values(Backend::Sqlite)] ba
     let file = shell(export);
     assert_eq!(csv::Reader::from_reader(file.as_bytes()).records().map(Result::unwrap).count(), 12);
     demo.signal("TERM");
-    assert_eq!(demo.end().await.code(), Some(0));
+    assert_eq!(demo.end().await.0, Some(0));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

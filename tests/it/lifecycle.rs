@@ -152,7 +152,7 @@ async fn what_was_accepted_before_sigterm_is_answered(#[values(Backend::Sqlite)]
     server.wait_for("shutting down");
     drop(lock);
     let receipt = calls.join_next().await.unwrap().unwrap().unwrap().into_inner().receipt.unwrap();
-    assert_eq!(server.end().await.code(), Some(0));
+    assert_eq!(server.end().await.0, Some(0));
     let app = TestApp::start_on(database, |_| {}).await;
     assert_eq!(app.get(&Caller::root(), &receipt.name).await.unwrap().leaf_index, Some(0));
 }
@@ -168,7 +168,7 @@ async fn a_second_signal_ends_the_process_at_once(
     server.signal(signal);
     server.wait_for("shutting down");
     server.signal(signal);
-    assert_eq!(server.end().await.code(), Some(code));
+    assert_eq!(server.end().await.0, Some(code));
 }
 
 mod reflection {
@@ -248,5 +248,5 @@ async fn sigterm_ends_an_idle_service_at_once_and_well(#[values(Backend::Sqlite)
     let request: RecordEventRequest = item(T, event("k", "1"), "");
     client.record_event(Caller::root().call(request)).await.unwrap();
     server.signal("TERM");
-    assert_eq!(server.end().await.code(), Some(0));
+    assert_eq!(server.end().await.0, Some(0));
 }
