@@ -2,7 +2,12 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time};
+use tokio::{
+    net::TcpListener,
+    sync::oneshot,
+    task::JoinHandle,
+    time::{self, MissedTickBehavior},
+};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
@@ -19,6 +24,8 @@ use crate::{
 
 /// How often the store is asked for a sign of life.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// Under which names the health is asked for: that of the whole server, and the service's own.
+const HEALTH_NAMES: [&str; 2] = ["", rpc::SERVICE_NAME];
 
 /// How often the store is made ready for what comes.
 const PREPARE_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -93,6 +100,8 @@ impl App {
     pub async fn run(self, signal: impl Future<Output = ()>) -> Result<(), AppError> {
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let ingest = self.api.ingest.clone();
+        // The store has just been opened. Whoever asks before the first probe shall find the service.
+        report(&reporter, ServingStatus::Serving).await;
         let probe = tokio::spawn(probe(self.store.clone(), ingest.clone(), reporter.clone()));
         let prepare = tokio::spawn(prepare_daily(self.store.clone(), Arc::clone(&self.api.clock)));
         let (stop, stopped) = oneshot::channel::<()>();
@@ -108,7 +117,7 @@ impl App {
         report(&reporter, ServingStatus::NotServing).await;
         let result = match early {
             Some(ended) => flatten(ended),
-            None => drain(serving, stop, self.shutdown).await,
+            None => drain(serving, stop, reporter, self.shutdown).await,
         };
         ingest.close();
         self.workers.join().await;
@@ -160,11 +169,16 @@ fn ingest_settings(config: &Config) -> IngestSettings {
 async fn drain(
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
     stop: oneshot::Sender<()>,
+    mut reporter: HealthReporter,
     shutdown: ShutdownConfig,
 ) -> Result<(), AppError> {
     tracing::info!(delay = ?shutdown.delay, grace = ?shutdown.grace, "shutting down");
     time::sleep(shutdown.delay).await;
     drop(stop);
+    // Ends the streams of those who watch the health, which would otherwise last until the grace has passed.
+    for service in HEALTH_NAMES {
+        reporter.clear_service_status(service).await;
+    }
     let abort = serving.abort_handle();
     match time::timeout(shutdown.grace, serving).await {
         Ok(ended) => flatten(ended),
@@ -194,6 +208,8 @@ async fn prepare_daily(store: Store, clock: Arc<dyn Clock>) {
 /// Keeps the health service informed whether the store answers and the append worker is there.
 async fn probe(store: Store, ingest: Ingest, reporter: HealthReporter) {
     let mut ticks = time::interval(PROBE_EVERY);
+    // A store that is away lets each question wait; to ask all those that were missed at once helps nobody.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = None;
     loop {
         ticks.tick().await;
@@ -210,7 +226,7 @@ async fn probe(store: Store, ingest: Ingest, reporter: HealthReporter) {
 }
 
 async fn report(reporter: &HealthReporter, status: ServingStatus) {
-    for service in ["", rpc::SERVICE_NAME] {
+    for service in HEALTH_NAMES {
         reporter.set_service_status(service, status).await;
     }
 }

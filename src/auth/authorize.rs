@@ -5,8 +5,9 @@ use std::marker::PhantomData;
 use crate::model::{Actor, ActorType, Scope};
 
 use super::{
-    policy::{Policy, ProjectRank, TENANT_ADMIN, permission},
-    principal::{Grant, Principal},
+    claims,
+    policy::{PROJECT_VIEWER, Policy, ProjectRank, TENANT_ADMIN, permission},
+    principal::{Grant, GrantScope, Principal},
 };
 
 /// May get and list events.
@@ -66,8 +67,15 @@ pub struct Denied {
     pub scope: Scope,
     /// The permission that is missing; of several, the first.
     pub permission: &'static str,
-    /// The claim that would open it.
+    /// The claims that would open it, whatever else the caller has.
     pub claim: String,
+}
+
+/// The grants that a caller lacks on one scope.
+#[derive(Default)]
+struct Missing {
+    role: Option<&'static str>,
+    permissions: Vec<&'static str>,
 }
 
 /// Whether somebody may add a note.
@@ -93,14 +101,17 @@ impl Authorizer {
 
     /// May `principal` get and list the events of `scope`?
     pub fn read(&self, principal: &Principal, scope: &Scope) -> Result<Permit<Read>, Denied> {
-        self.require_read(principal, scope, "read")?;
+        self.missing_to_read(principal, scope).none_or_denied(principal, scope, "read")?;
         Ok(Permit::new(principal, scope))
     }
 
     /// May `principal` export the events of `scope`?
     pub fn export(&self, principal: &Principal, scope: &Scope) -> Result<Permit<Export>, Denied> {
-        self.require_read(principal, scope, "export")?;
-        self.require(principal, scope, permission::EXPORT, "export")?;
+        let mut missing = self.missing_to_read(principal, scope);
+        if !self.has(principal, scope, permission::EXPORT) {
+            missing.permissions.push(permission::EXPORT);
+        }
+        missing.none_or_denied(principal, scope, "export")?;
         Ok(Permit::new(principal, scope))
     }
 
@@ -138,11 +149,17 @@ impl Authorizer {
         }
     }
 
-    fn require_read(&self, principal: &Principal, scope: &Scope, verb: &'static str) -> Result<(), Denied> {
+    /// What it takes to read `scope`, for somebody who may not. A project is opened by its own grants rather than by its
+    /// tenant's: they give less. A viewer's role brings both permissions, unless the configuration says otherwise.
+    fn missing_to_read(&self, principal: &Principal, scope: &Scope) -> Missing {
         if self.reads_tenant(principal, &scope.to_tenant()) || self.reads_project(principal, scope) {
-            return Ok(());
+            return Missing::default();
         }
-        Err(read_denied(principal, scope, verb))
+        let both = vec![permission::GET, permission::LIST];
+        let Some(_) = scope.project() else { return Missing { role: None, permissions: both } };
+        let role = self.policy.role(PROJECT_VIEWER, &GrantScope::Scope(scope.clone()));
+        let not_brought = |permission: &&str| !role.is_some_and(|role| role.permits(permission));
+        Missing { role: Some(PROJECT_VIEWER), permissions: both.into_iter().filter(not_brought).collect() }
     }
 
     fn reads_tenant(&self, principal: &Principal, tenant: &Scope) -> bool {
@@ -172,11 +189,9 @@ impl Authorizer {
         permission: &'static str,
         verb: &'static str,
     ) -> Result<(), Denied> {
-        if self.has(principal, scope, permission) {
-            return Ok(());
-        }
-        let claim = format!("x-audit-permissions: {permission}@{scope}");
-        Err(Denied { subject: principal.actor.id.clone(), verb, scope: scope.clone(), permission, claim })
+        let lacks = !self.has(principal, scope, permission);
+        let permissions = lacks.then_some(permission).into_iter().collect();
+        Missing { role: None, permissions }.none_or_denied(principal, scope, verb)
     }
 
     fn has(&self, principal: &Principal, scope: &Scope, permission: &str) -> bool {
@@ -188,10 +203,21 @@ impl Authorizer {
     }
 }
 
-fn read_denied(principal: &Principal, scope: &Scope, verb: &'static str) -> Denied {
-    let claim = match scope.project() {
-        None => format!("x-audit-permissions: {}@{scope},{}@{scope}", permission::GET, permission::LIST),
-        Some(_) => format!("x-audit-roles: project_viewer@{scope}"),
-    };
-    Denied { subject: principal.actor.id.clone(), verb, scope: scope.clone(), permission: permission::GET, claim }
+impl Missing {
+    fn none_or_denied(self, principal: &Principal, scope: &Scope, verb: &'static str) -> Result<(), Denied> {
+        let Some(claim) = self.claim(scope) else { return Ok(()) };
+        let first = self.permissions.first().copied();
+        // A role that is missing is missing for reading, and reading comes first.
+        let permission = first.filter(|_| self.role.is_none()).unwrap_or(permission::GET);
+        Err(Denied { subject: principal.actor.id.clone(), verb, scope: scope.clone(), permission, claim })
+    }
+
+    /// As the metadata to send; `None` where nothing is missing.
+    fn claim(&self, scope: &Scope) -> Option<String> {
+        let role = self.role.map(|role| format!("{}: {role}@{scope}", claims::ROLES));
+        let grants: Vec<String> = self.permissions.iter().map(|permission| format!("{permission}@{scope}")).collect();
+        let permissions = (!grants.is_empty()).then(|| format!("{}: {}", claims::PERMISSIONS, grants.join(",")));
+        let parts: Vec<String> = role.into_iter().chain(permissions).collect();
+        (!parts.is_empty()).then(|| parts.join(" and "))
+    }
 }

@@ -25,6 +25,8 @@ pub const PERMISSIONS: &str = "x-audit-permissions";
 
 const MAX_SUBJECT_LEN: usize = 256;
 const MAX_SUBJECT_NAME_LEN: usize = 512;
+/// The most characters of a grant that are repeated to the caller, so that what is wrong with it still fits in.
+const MAX_SHOWN_LEN: usize = 128;
 
 /// Reads the caller from the call's metadata.
 pub fn read(headers: &HeaderMap) -> Result<Principal, CredentialsError> {
@@ -62,9 +64,9 @@ fn grants(headers: &HeaderMap, name: &'static str) -> Result<Vec<Grant>, Credent
     for value in headers.get_all(name) {
         let items = printable(name, value)?.split(',').map(str::trim).filter(|item| !item.is_empty());
         for item in items {
-            let grant =
-                Grant::parse(item).map_err(|error| CredentialsError::invalid(name, format!("{item:?} {error}")))?;
-            grants.push(grant);
+            let shown = item.get(..MAX_SHOWN_LEN).unwrap_or(item);
+            let invalid = |error| CredentialsError::invalid(name, format!("{shown:?} {error}"));
+            grants.push(Grant::parse(item).map_err(invalid)?);
         }
     }
     Ok(grants)

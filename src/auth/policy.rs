@@ -24,6 +24,8 @@ pub mod permission {
 
 /// The role that reads its tenant whatever its permissions are.
 pub const TENANT_ADMIN: &str = "tenant_admin";
+/// The least role that a project is read with.
+pub const PROJECT_VIEWER: &str = "project_viewer";
 
 /// A kind of scope that a role may be bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -151,7 +153,7 @@ fn built_in_roles() -> BTreeMap<String, Role> {
         ("tenant_user_admin", tenant(&[GET, LIST])),
         ("project_admin", project(ProjectRank::Admin)),
         ("project_editor", project(ProjectRank::Editor)),
-        ("project_viewer", project(ProjectRank::Viewer)),
+        (PROJECT_VIEWER, project(ProjectRank::Viewer)),
         ("event_recorder", role(&[Platform, Tenant, Project], &[CREATE], None)),
     ]
     .map(|(name, role)| (name.to_owned(), role))

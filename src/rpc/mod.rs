@@ -16,6 +16,7 @@ mod request_id;
 mod service;
 mod stack;
 mod status;
+mod unreadable;
 
 use std::{io, sync::Arc, time::Duration};
 

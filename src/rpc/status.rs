@@ -130,9 +130,7 @@ impl Failure {
             Self::Credentials(error @ CredentialsError::Invalid { .. }) => {
                 Answer::new(Code::Unauthenticated, Reason::CredentialsInvalid, error)
             }
-            Self::Denied(denied) => Answer::new(Code::PermissionDenied, Reason::PermissionMissing, &denied)
-                .with("scope", &denied.scope)
-                .with("permission", denied.permission),
+            Self::Denied(denied) => Answer::of_denied(&denied),
             Self::Invalid(violations) => Answer::invalid(&violations),
             Self::PageToken(error) => Answer::new(Code::InvalidArgument, Reason::PageTokenInvalid, error),
             Self::EventNotFound => Answer::new(Code::NotFound, Reason::EventNotFound, self),
@@ -170,6 +168,14 @@ impl Answer {
 
     fn retry_after(self, delay: Duration) -> Self {
         Self { retry_after: Some(delay), ..self }
+    }
+
+    /// The message stays whole: the claim to send stands at its end. It is plain ASCII, and not above 2 KiB.
+    fn of_denied(denied: &Denied) -> Self {
+        let answer = Self::new(Code::PermissionDenied, ErrorReason::PermissionMissing, "")
+            .with("scope", &denied.scope)
+            .with("permission", denied.permission);
+        Self { message: denied.to_string(), ..answer }
     }
 
     fn of_ingest(error: IngestError, request_id: &RequestId) -> Self {
@@ -250,6 +256,15 @@ impl Answer {
 pub fn of_panic(panic: &(dyn Any + Send), request_id: &RequestId) -> Status {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     Failure::internal(format_args!("panic: {}", text.unwrap_or("(no text)"))).into_status(request_id)
+}
+
+/// The answer to bytes that are no message, or too large a one, as `transport` found.
+pub fn of_unreadable(transport: &Status, request_id: &RequestId) -> Status {
+    let why = match transport.code() {
+        Code::OutOfRange => format!("the request is too large: {}", transport.message()),
+        _ => format!("the request is not a valid protobuf message: {}", transport.message()),
+    };
+    Failure::Invalid(Violations::one(Path::ROOT, why)).into_status(request_id)
 }
 
 /// The end of an export that is complete, as a status: OK, with what was sent as trailing metadata.

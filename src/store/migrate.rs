@@ -32,7 +32,9 @@ fn pending<DB: diesel::backend::Backend>(
     connection: &mut impl MigrationHarness<DB>,
     migrations: EmbeddedMigrations,
 ) -> Result<Vec<String>, BoxedError> {
-    Ok(connection.run_pending_migrations(migrations)?.iter().map(ToString::to_string).collect())
+    let pending = connection.pending_migrations(migrations)?;
+    connection.run_migrations(&pending)?;
+    Ok(pending.iter().map(|migration| migration.name().to_string()).collect())
 }
 
 /// Refuses a database whose schema is older than the one this binary knows, or too new for it.
