@@ -1,5 +1,12 @@
 //! A running service, callers with claims, and short ways to say what a test is about.
 
+mod child;
+mod database;
+mod export;
+
+pub use child::*;
+pub use export::*;
+
 use std::{
     fmt::Debug,
     sync::{

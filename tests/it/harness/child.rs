@@ -1,0 +1,69 @@
+//! The service as a process of its own.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+};
+
+use tonic::transport::Endpoint;
+
+use super::Client;
+
+/// A server that ends with its holder.
+pub struct Server {
+    process: Child,
+    pub address: String,
+}
+
+impl Server {
+    /// Starts one on a database of its own in `folder`, and waits until it says where it serves.
+    pub fn start(folder: &Path) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_auditlog"))
+            .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
+            .arg("--database-url")
+            .arg(format!("sqlite://{}", folder.join("auditlog.db").display()))
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(process.stderr.take().unwrap());
+        let address = log.by_ref().lines().find_map(|line| address(&line.unwrap())).expect("the server did not start");
+        // A full pipe would stop the server.
+        thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        Self { process, address: format!("http://{address}") }
+    }
+
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint::from_shared(self.address.clone()).unwrap()
+    }
+
+    pub async fn client(&self) -> Client {
+        Client::new(self.endpoint().connect().await.unwrap())
+    }
+
+    /// The bytes of memory that it holds.
+    #[cfg(target_os = "linux")]
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The address in the log line that says so.
+fn address(line: &str) -> Option<String> {
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    (line["message"] == "serving").then(|| line["address"].as_str().unwrap().to_owned())
+}
