@@ -4,5 +4,8 @@
 
 mod harness;
 mod list;
+mod model;
+mod pages;
 mod postgres;
 mod record;
+mod walk;
