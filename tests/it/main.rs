@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
+mod export;
+mod export_course;
 mod harness;
 mod list;
 mod model;
+mod notes;
 mod pages;
 mod postgres;
 mod record;

@@ -9,7 +9,6 @@ use tonic::Code;
 
 use crate::harness::*;
 
-const OLD: u64 = 90;
 const NEW: u64 = 150;
 /// Ids of one millisecond have room before and behind it.
 const MIDDLE: u64 = 1 << 40;
@@ -19,10 +18,12 @@ fn id_of(event: &Event) -> &str {
 }
 
 /// Events that tie in threes.
-async fn fill(app: &TestApp, tenant: &str) {
-    let at = |n: u64| id_at(START_MILLIS + i64::try_from(n / 3).unwrap(), MIDDLE + (n * 7919 % 1000) * 1000);
-    let items = (0..OLD).map(|n| item("", event("old", &n.to_string()), &at(n)));
-    app.batch(&Caller::root(), tenant, items.collect()).await.unwrap();
+async fn fill(app: &TestApp, tenant: &str, count: u64) {
+    let at = |n: u64| id_at(START_MILLIS + i64::try_from(n / 3).unwrap(), MIDDLE + (n * 7919 % 2000) * 1000);
+    let items: Vec<_> = (0..count).map(|n| item("", event("old", &n.to_string()), &at(n))).collect();
+    for batch in items.chunks(1000) {
+        app.batch(&Caller::root(), tenant, batch.to_vec()).await.unwrap();
+    }
 }
 
 /// Records events before, among, between and behind those that are there, until there are `NEW`.
@@ -74,14 +75,14 @@ fn is_in_order(events: &[Event], order: Order) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_walk_sees_each_event_that_was_there_exactly_once(
     #[values(Backend::Sqlite)] backend: Backend,
-    #[values(1, 7, 1000)] page_size: i32,
+    #[values((1, 90), (7, 90), (1000, 1100))] (page_size, count): (i32, u64),
     #[values(Order::NewestFirst, Order::OldestFirst, Order::Log)] order: Order,
 ) {
     let app = Arc::new(TestApp::start(backend).await);
     let tenant = "tenants/acme";
-    fill(&app, tenant).await;
+    fill(&app, tenant, count).await;
     let before = app.walk(&Caller::root(), ordered(tenant, order, 1000)).await;
-    assert_eq!(before.len(), 90);
+    assert_eq!(before.len() as u64, count);
     let others = disturb(Arc::clone(&app), tenant.to_owned());
     let seen = walk_disturbed(&app, tenant, order, page_size).await;
     others.await.unwrap();
