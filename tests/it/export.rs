@@ -126,7 +126,7 @@ fn kind(number: i32) -> &'static str {
 }
 
 /// Holds each cell of a row against the event as GetEvent gives it.
-fn check_row(row: &Row, event: &Event, proof_columns: bool) {
+pub fn check_row(row: &Row, event: &Event, proof_columns: bool) {
     let cell = |name: &str| unguarded(&row[name]);
     let path: Vec<&str> = event.name.split('/').collect();
     let project = if path.len() == 6 { path[3] } else { "" };
@@ -152,7 +152,8 @@ fn check_row(row: &Row, event: &Event, proof_columns: bool) {
     ] {
         assert_eq!(cell(name), value, "{name} of {}", event.name);
     }
-    assert_eq!(cell("action_type"), if event.action_type() == ActionType::Delete { "delete" } else { "create" });
+    let action = ["", "create", "update", "delete"][usize::try_from(event.action_type).unwrap()];
+    assert_eq!(cell("action_type"), action);
     is_time(cell("event_time"), event.event_time, 3);
     is_time(cell("record_time"), event.record_time, 6);
     assert_eq!(serde_json::from_str::<Value>(cell("changes")).unwrap(), changes_json(event));

@@ -9,7 +9,7 @@ use std::{
 
 use tonic::transport::Endpoint;
 
-use super::Client;
+use super::{Client, Database};
 
 /// A server that ends with its holder.
 pub struct Server {
@@ -18,13 +18,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one on a database of its own in `folder`, and waits until it says where it serves.
-    pub fn start(folder: &Path) -> Self {
+    /// Starts one on `database`, and waits until it says where it serves.
+    pub fn start(database: &Database) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_auditlog"))
             .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
-            .arg("--database-url")
-            .arg(format!("sqlite://{}", folder.join("auditlog.db").display()))
-            .current_dir(folder)
+            .env("AUDITLOG_DATABASE_URL", &database.url)
+            // Where no configuration file is.
+            .current_dir(database.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -60,6 +60,22 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// A program of `examples`, for a test to run. `cargo test` builds them, but not with `--test`: then it is built here.
+pub fn example(name: &str) -> Command {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().and_then(Path::parent).unwrap();
+    let program = profile.join("examples").join(name).with_extension(std::env::consts::EXE_EXTENSION);
+    if !program.exists() {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--example", name, "--target-dir"])
+            .arg(profile.parent().unwrap())
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status();
+        assert!(built.unwrap().success(), "the example {name} does not build");
+    }
+    Command::new(program)
 }
 
 /// The address in the log line that says so.
