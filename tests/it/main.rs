@@ -7,6 +7,7 @@ mod export;
 mod export_course;
 mod harness;
 mod list;
+mod memory;
 mod model;
 mod notes;
 mod pages;
