@@ -40,7 +40,7 @@ async fn diary(app: &TestApp) -> Vec<Event> {
 
 /// Waits until the diary has `count` entries.
 async fn diary_of(app: &TestApp, count: usize) -> Vec<Event> {
-    for _ in 0..5000 {
+    for _ in 0..1000 {
         let entries = diary(app).await;
         if entries.len() >= count {
             return entries;

@@ -173,6 +173,7 @@ impl TestApp {
             if page.next_page_token.is_empty() {
                 return events;
             }
+            assert_ne!(page.next_page_token, request.page_token, "the walk stands still");
             request.page_token = page.next_page_token;
         }
     }

@@ -45,10 +45,11 @@ async fn walk_disturbed(app: &TestApp, tenant: &str, order: Order, page_size: i3
     for step in 0.. {
         let page = app.list(&root, request.clone()).await.unwrap();
         seen.extend(page.events);
-        request.page_token = page.next_page_token;
-        if request.page_token.is_empty() {
+        if page.next_page_token.is_empty() {
             break;
         }
+        assert_ne!(page.next_page_token, request.page_token, "the walk stands still");
+        request.page_token = page.next_page_token;
         if step < 40 {
             let here = uuid::Uuid::parse_str(id_of(seen.last().unwrap())).unwrap().as_u128();
             for there in [here - 1 - step, here + 1 + step] {
