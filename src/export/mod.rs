@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     auth::{Export, Permit},
     ingest::{Ingest, IngestError},
-    model::{Clock, EventFilter, EventId, Order, PageQuery, Position},
+    model::{Clock, Event, EventFilter, EventId, Order, PageQuery, Position},
     store::{PageBounds, Store, StoreError},
 };
 
@@ -25,6 +25,8 @@ use self::{
 const CHUNK_BYTES: usize = 256 * 1024;
 /// The most events of one chunk.
 const CHUNK_ROWS: usize = 1000;
+/// The most events of the first chunk, before it is known how large they are.
+const FIRST_ROWS: usize = 64;
 
 /// Starts exports. Clones share the store and the queue.
 #[derive(Clone)]
@@ -121,7 +123,7 @@ impl Exporter {
         Ok(CsvExport {
             store: self.store.clone(),
             query: PageQuery { scope, filter, order, after, log_size: Some(log_size) },
-            bounds: PageBounds { rows: CHUNK_ROWS, bytes: CHUNK_BYTES, inspected: self.inspected },
+            bounds: PageBounds { rows: FIRST_ROWS, bytes: CHUNK_BYTES, inspected: self.inspected },
             encoder: CsvEncoder::new(proof_columns),
             header_due: resume.is_none(),
             read_all: false,
@@ -189,6 +191,7 @@ impl CsvExport {
                 self.rows += 1;
             }
             if !page.events.is_empty() {
+                self.bounds.rows = fitting_rows(&page.events);
                 return Ok(Some(self.encoder.take().map_err(unwritable)?));
             }
         }
@@ -200,6 +203,13 @@ impl Drop for CsvExport {
     fn drop(&mut self) {
         self.diary.abandon(self.rows);
     }
+}
+
+/// How many events like these fit into a chunk. To ask the store for more would be to read them in vain, many times over
+/// where they are large.
+fn fitting_rows(events: &[Event]) -> usize {
+    let bytes: usize = events.iter().map(Event::encoded_bound).sum();
+    (CHUNK_BYTES * events.len()).div_ceil(bytes.max(1)).clamp(1, CHUNK_ROWS)
 }
 
 fn unwritable(error: ::csv::Error) -> ExportError {

@@ -1,5 +1,12 @@
 //! A running service, callers with claims, and short ways to say what a test is about.
 
+mod child;
+mod database;
+mod export;
+
+pub use child::*;
+pub use export::*;
+
 use std::{
     fmt::Debug,
     sync::{
@@ -166,6 +173,7 @@ impl TestApp {
             if page.next_page_token.is_empty() {
                 return events;
             }
+            assert_ne!(page.next_page_token, request.page_token, "the walk stands still");
             request.page_token = page.next_page_token;
         }
     }

@@ -1,0 +1,53 @@
+//! What a test does to a database beside the service: to make what no call makes, and what must never happen.
+
+use diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
+
+use super::{Backend, Database};
+
+/// The columns of an event's body.
+const BODY: [&str; 13] = [
+    "resource_id",
+    "resource_name",
+    "actor_type",
+    "actor_id",
+    "actor_name",
+    "recorder_type",
+    "recorder_id",
+    "recorder_name",
+    "message",
+    "changes",
+    "context",
+    "attributes",
+    "salt",
+];
+
+impl Database {
+    /// Runs statements.
+    pub fn execute(&self, sql: &str) {
+        match self.backend {
+            Backend::Sqlite => {
+                let path = self.url.strip_prefix("sqlite://").unwrap();
+                let mut connection = SqliteConnection::establish(path).unwrap();
+                connection.batch_execute("PRAGMA busy_timeout = 5000").unwrap();
+                connection.batch_execute(sql).unwrap();
+            }
+        }
+    }
+
+    /// Erases the body of an event.
+    pub fn erase(&self, event_id: &str) {
+        let nulls = BODY.map(|column| format!("{column} = NULL")).join(", ");
+        self.execute(&format!(
+            "UPDATE events SET erase_time = '2026-01-02 00:00:00', erase_reason = 'asked', {nulls} \
+             WHERE event_id = '{event_id}'"
+        ));
+    }
+
+    /// Makes an event unreadable, as a damaged disk would.
+    pub fn damage(&self, event_id: &str) {
+        let allow = match self.backend {
+            Backend::Sqlite => "DROP TRIGGER events_only_erasure",
+        };
+        self.execute(&format!("{allow}; UPDATE events SET changes = '[' WHERE event_id = '{event_id}'"));
+    }
+}
