@@ -4,6 +4,8 @@
 //! `-- --seconds N` sets how long each measurement takes (default 5), `--export-rows N` how many rows are exported
 //! (default 1,000,000), `--only record,batch,list,export,sqlite` what is measured.
 
+#![expect(clippy::unwrap_used, reason = "a measurement that cannot go on shall panic")]
+
 mod baseline;
 mod load;
 #[expect(dead_code, reason = "shared with the tests, which use more of it")]

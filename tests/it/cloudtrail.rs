@@ -172,7 +172,9 @@ fn check(event: &Event, record: &Value) {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_is_sent_twice_is_in_the_log_once_and_whole(#[values(Backend::Sqlite)] backend: Backend) {
+async fn a_file_that_is_sent_twice_is_in_the_log_once_and_whole(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let app = TestApp::start(backend).await;
     let root = Caller::root();
     let file = file();
@@ -197,7 +199,9 @@ async fn a_file_that_is_sent_twice_is_in_the_log_once_and_whole(#[values(Backend
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn list_and_export_agree_on_the_file_and_its_many_ties(#[values(Backend::Sqlite)] backend: Backend) {
+async fn list_and_export_agree_on_the_file_and_its_many_ties(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let app = TestApp::start(backend).await;
     let root = Caller::root();
     let file = file();

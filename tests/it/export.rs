@@ -187,7 +187,7 @@ fn check_notes(notes: &Value, event: &Event, proof_columns: bool) {
 
 #[rstest]
 #[tokio::test]
-async fn every_cell_reads_back_as_the_event_has_it(#[values(Backend::Sqlite)] backend: Backend) {
+async fn every_cell_reads_back_as_the_event_has_it(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = start(backend).await;
     let root = Caller::root();
     for proof_columns in [false, true] {
@@ -203,7 +203,9 @@ async fn every_cell_reads_back_as_the_event_has_it(#[values(Backend::Sqlite)] ba
 
 #[rstest]
 #[tokio::test]
-async fn the_file_is_rfc_4180_and_its_metadata_tell_of_it(#[values(Backend::Sqlite)] backend: Backend) {
+async fn the_file_is_rfc_4180_and_its_metadata_tell_of_it(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let app = start(backend).await;
     app.clock.set_millis(START_MILLIS + 12_345);
     let told = app.export(&Caller::root(), export_of(P)).await.unwrap();
@@ -226,7 +228,9 @@ async fn the_file_is_rfc_4180_and_its_metadata_tell_of_it(#[values(Backend::Sqli
 
 #[rstest]
 #[tokio::test]
-async fn rows_come_in_the_order_asked_for_and_as_the_filter_says(#[values(Backend::Sqlite)] backend: Backend) {
+async fn rows_come_in_the_order_asked_for_and_as_the_filter_says(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let app = start(backend).await;
     let root = Caller::root();
     let filter = EventFilter { resource_ids: vec!["+1".into(), "=1+1".into(), "plain".into()], ..Default::default() };
@@ -250,7 +254,7 @@ async fn rows_come_in_the_order_asked_for_and_as_the_filter_says(#[values(Backen
 
 #[rstest]
 #[tokio::test]
-async fn an_empty_tenant_gives_a_header_row(#[values(Backend::Sqlite)] backend: Backend) {
+async fn an_empty_tenant_gives_a_header_row(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     let told = app.export(&Caller::root(), export_of("tenants/nobody")).await.unwrap();
     assert_eq!(told.bytes(), format!("{HEADER}\r\n").into_bytes());
@@ -260,7 +264,9 @@ async fn an_empty_tenant_gives_a_header_row(#[values(Backend::Sqlite)] backend: 
 
 #[rstest]
 #[tokio::test]
-async fn an_erased_event_keeps_its_row_and_its_commitment(#[values(Backend::Sqlite)] backend: Backend) {
+async fn an_erased_event_keeps_its_row_and_its_commitment(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let app = TestApp::start(backend).await;
     let root = Caller::root();
     let id = id_at(START_MILLIS, 1);
@@ -279,7 +285,9 @@ async fn an_erased_event_keeps_its_row_and_its_commitment(#[values(Backend::Sqli
 
 #[rstest]
 #[tokio::test]
-async fn to_export_takes_the_right_to_read_and_the_one_to_export(#[values(Backend::Sqlite)] backend: Backend) {
+async fn to_export_takes_the_right_to_read_and_the_one_to_export(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let app = start(backend).await;
     let viewer = Caller::new("ann").role(&format!("project_viewer@{P}"));
     let exporter = viewer.clone().permission(&format!("audit.export@{P}"));

@@ -57,7 +57,9 @@ fn is_row_end(csv: &[u8]) -> impl Fn(&usize) -> bool {
 
 #[rstest]
 #[tokio::test]
-async fn an_export_tells_of_itself_in_the_log_and_is_not_in_itself(#[values(Backend::Sqlite)] backend: Backend) {
+async fn an_export_tells_of_itself_in_the_log_and_is_not_in_itself(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let app = TestApp::start(backend).await;
     fill(&app, 3).await;
     let caller = Caller::root().with("x-audit-subject-name", "The%20Root").with("x-audit-subject-type", "service");
@@ -92,7 +94,7 @@ async fn an_export_tells_of_itself_in_the_log_and_is_not_in_itself(#[values(Back
 
 #[rstest]
 #[tokio::test]
-async fn what_is_recorded_meanwhile_does_not_disturb(#[values(Backend::Sqlite)] backend: Backend) {
+async fn what_is_recorded_meanwhile_does_not_disturb(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     fill(&app, 500).await;
     let root = Caller::root();
@@ -121,7 +123,9 @@ async fn what_is_recorded_meanwhile_does_not_disturb(#[values(Backend::Sqlite)] 
 
 #[rstest]
 #[tokio::test]
-async fn a_resumed_export_and_what_came_before_are_the_same_file(#[values(Backend::Sqlite)] backend: Backend) {
+async fn a_resumed_export_and_what_came_before_are_the_same_file(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let app = TestApp::start(backend).await;
     fill(&app, 200).await;
     let root = Caller::root();
@@ -156,7 +160,7 @@ async fn a_resumed_export_and_what_came_before_are_the_same_file(#[values(Backen
 
 #[rstest]
 #[tokio::test]
-async fn a_resumption_that_cannot_be_is_refused(#[values(Backend::Sqlite)] backend: Backend) {
+async fn a_resumption_that_cannot_be_is_refused(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     fill(&app, 4).await;
     let root = Caller::root();
@@ -192,7 +196,9 @@ async fn a_resumption_that_cannot_be_is_refused(#[values(Backend::Sqlite)] backe
 
 #[rstest]
 #[tokio::test]
-async fn a_client_that_leaves_ends_the_work_and_the_log_tells(#[values(Backend::Sqlite)] backend: Backend) {
+async fn a_client_that_leaves_ends_the_work_and_the_log_tells(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let app = TestApp::start(backend).await;
     fill(&app, 1000).await;
     let root = Caller::root();
@@ -221,7 +227,9 @@ async fn a_client_that_leaves_ends_the_work_and_the_log_tells(#[values(Backend::
 
 #[rstest]
 #[tokio::test]
-async fn an_export_that_fails_midway_ends_in_an_error_and_the_log_tells(#[values(Backend::Sqlite)] backend: Backend) {
+async fn an_export_that_fails_midway_ends_in_an_error_and_the_log_tells(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let app = TestApp::start(backend).await;
     fill(&app, 400).await;
     let root = Caller::root();
@@ -248,7 +256,7 @@ async fn an_export_that_fails_midway_ends_in_an_error_and_the_log_tells(#[values
 
 #[rstest]
 #[tokio::test]
-async fn nothing_is_exported_if_the_log_cannot_tell(#[values(Backend::Sqlite)] backend: Backend) {
+async fn nothing_is_exported_if_the_log_cannot_tell(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     fill(&app, 4).await;
     // Another replica, that has no room in its queue.

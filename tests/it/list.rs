@@ -112,7 +112,7 @@ fn between(start: Option<i64>, end: Option<i64>) -> EventFilter {
 
 #[rstest]
 #[tokio::test]
-async fn without_a_filter_all_of_the_scope_is_listed(#[values(Backend::Sqlite)] backend: Backend) {
+async fn without_a_filter_all_of_the_scope_is_listed(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = start(backend).await;
     // The orders, spelled out.
     let none = EventFilter::default();
@@ -126,7 +126,9 @@ async fn without_a_filter_all_of_the_scope_is_listed(#[values(Backend::Sqlite)] 
 
 #[rstest]
 #[tokio::test]
-async fn each_field_filters_alone_and_its_values_are_alternatives(#[values(Backend::Sqlite)] backend: Backend) {
+async fn each_field_filters_alone_and_its_values_are_alternatives(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let app = start(backend).await;
     expect(&app, actions(&[ActionType::Create]), &[0, 3, 5]).await;
     expect(&app, actions(&[ActionType::Update, ActionType::Delete]), &[1, 2, 4, 6, 7, 8, 9]).await;
@@ -149,7 +151,7 @@ async fn each_field_filters_alone_and_its_values_are_alternatives(#[values(Backe
 
 #[rstest]
 #[tokio::test]
-async fn fields_are_all_required(#[values(Backend::Sqlite)] backend: Backend) {
+async fn fields_are_all_required(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = start(backend).await;
     let both = |a: EventFilter, b: EventFilter| EventFilter { start_time: b.start_time, end_time: b.end_time, ..a };
     expect(&app, both(kinds(&["cluster"]), between(Some(0), Some(20))), &[0, 1, 7]).await;
@@ -180,7 +182,9 @@ async fn fields_are_all_required(#[values(Backend::Sqlite)] backend: Backend) {
 
 #[rstest]
 #[tokio::test]
-async fn a_start_is_inclusive_an_end_exclusive_and_both_are_rounded_up(#[values(Backend::Sqlite)] backend: Backend) {
+async fn a_start_is_inclusive_an_end_exclusive_and_both_are_rounded_up(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let app = start(backend).await;
     expect(&app, between(Some(10), None), &[1, 2, 3, 4, 6, 9]).await;
     expect(&app, between(Some(11), None), &[2, 4, 9]).await;
@@ -213,7 +217,7 @@ async fn a_start_is_inclusive_an_end_exclusive_and_both_are_rounded_up(#[values(
 
 #[rstest]
 #[tokio::test]
-async fn a_start_in_the_log_is_inclusive(#[values(Backend::Sqlite)] backend: Backend) {
+async fn a_start_in_the_log_is_inclusive(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = start(backend).await;
     let from = |start_leaf_index| EventFilter { start_leaf_index, ..Default::default() };
     expect(&app, from(1), &[1, 2, 3, 4, 5, 6, 7, 8, 9]).await;
@@ -226,7 +230,9 @@ async fn a_start_in_the_log_is_inclusive(#[values(Backend::Sqlite)] backend: Bac
 
 #[rstest]
 #[tokio::test]
-async fn a_filter_that_breaks_rules_is_told_all_of_them(#[values(Backend::Sqlite)] backend: Backend) {
+async fn a_filter_that_breaks_rules_is_told_all_of_them(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let app = TestApp::start(backend).await;
     let ask = |parent: &'static str, filter: EventFilter| {
         let app = &app;

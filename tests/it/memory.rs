@@ -94,7 +94,7 @@ async fn wait_for_cancellation(client: &Client, count: usize, gauge: &mut Gauge<
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn exports_do_not_make_the_server_grow(#[values(Backend::Sqlite)] backend: Backend) {
+async fn exports_do_not_make_the_server_grow(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let database = Database::create(backend);
     let server = Server::start(&database);
     let client = server.client().await;

@@ -204,7 +204,7 @@ async fn check(app: &TestApp, case: &Case) -> Result<(), TestCaseError> {
 /// Pages inspect few events, so that most walks take several that end early.
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_walk_and_an_export_give_what_the_model_says(#[values(Backend::Sqlite)] backend: Backend) {
+async fn a_walk_and_an_export_give_what_the_model_says(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start_with(backend, |config| config.limits.inspected_events = 7).await;
     let config = Config { cases: 64, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
     let check = |case| block_in_place(|| Handle::current().block_on(check(&app, &case)));

@@ -34,7 +34,7 @@ fn places(event: &Event) -> Vec<i64> {
 
 #[rstest]
 #[tokio::test]
-async fn the_settings_say_which_types_take_notes(#[values(Backend::Sqlite)] backend: Backend) {
+async fn the_settings_say_which_types_take_notes(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let root = Caller::root();
     let default = TestApp::start(backend).await;
     let others = TestApp::start_with(backend, |config| {
@@ -66,7 +66,7 @@ async fn the_settings_say_which_types_take_notes(#[values(Backend::Sqlite)] back
 
 #[rstest]
 #[tokio::test]
-async fn a_note_is_kept_once_however_often_it_is_sent(#[values(Backend::Sqlite)] backend: Backend) {
+async fn a_note_is_kept_once_however_often_it_is_sent(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     let root = Caller::root().with("x-audit-subject-name", "R%C3%B6t");
     let (name, under_tenant) = profile(&app, P).await;
@@ -99,7 +99,7 @@ async fn a_note_is_kept_once_however_often_it_is_sent(#[values(Backend::Sqlite)]
 
 #[rstest]
 #[tokio::test]
-async fn many_at_once_with_one_id_are_one_note(#[values(Backend::Sqlite)] backend: Backend) {
+async fn many_at_once_with_one_id_are_one_note(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     let (name, _) = profile(&app, P).await;
     let mut calls = JoinSet::new();
@@ -119,7 +119,7 @@ async fn many_at_once_with_one_id_are_one_note(#[values(Backend::Sqlite)] backen
 
 #[rstest]
 #[tokio::test]
-async fn an_id_that_another_note_has_is_refused(#[values(Backend::Sqlite)] backend: Backend) {
+async fn an_id_that_another_note_has_is_refused(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     let root = Caller::root();
     let (name, _) = profile(&app, P).await;
@@ -139,7 +139,7 @@ async fn an_id_that_another_note_has_is_refused(#[values(Backend::Sqlite)] backe
 
 #[rstest]
 #[tokio::test]
-async fn what_breaks_rules_is_named(#[values(Backend::Sqlite)] backend: Backend) {
+async fn what_breaks_rules_is_named(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     let root = Caller::root();
     let (name, _) = profile(&app, P).await;
@@ -159,7 +159,7 @@ async fn what_breaks_rules_is_named(#[values(Backend::Sqlite)] backend: Backend)
 
 #[rstest]
 #[tokio::test]
-async fn an_event_takes_a_hundred_notes(#[values(Backend::Sqlite)] backend: Backend) {
+async fn an_event_takes_a_hundred_notes(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     let root = Caller::root();
     let (name, _) = profile(&app, P).await;
@@ -181,7 +181,7 @@ async fn an_event_takes_a_hundred_notes(#[values(Backend::Sqlite)] backend: Back
 
 #[rstest]
 #[tokio::test]
-async fn a_hundred_are_not_exceeded_by_many_at_once(#[values(Backend::Sqlite)] backend: Backend) {
+async fn a_hundred_are_not_exceeded_by_many_at_once(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start_with(backend, |config| config.limits.notes = 5).await;
     let (name, _) = profile(&app, P).await;
     let mut calls = JoinSet::new();
@@ -204,7 +204,9 @@ async fn a_hundred_are_not_exceeded_by_many_at_once(#[values(Backend::Sqlite)] b
 
 #[rstest]
 #[tokio::test]
-async fn notes_share_the_log_and_come_oldest_first_everywhere(#[values(Backend::Sqlite)] backend: Backend) {
+async fn notes_share_the_log_and_come_oldest_first_everywhere(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let app = TestApp::start(backend).await;
     let root = Caller::root();
     let (name, under_tenant) = profile(&app, P).await;
@@ -233,7 +235,7 @@ async fn notes_share_the_log_and_come_oldest_first_everywhere(#[values(Backend::
 
 #[rstest]
 #[tokio::test]
-async fn an_event_is_found_within_the_scope_named_only(#[values(Backend::Sqlite)] backend: Backend) {
+async fn an_event_is_found_within_the_scope_named_only(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     let root = Caller::root();
     let (name, _) = profile(&app, P).await;
@@ -256,7 +258,7 @@ async fn by_ann(app: &TestApp, actor_type: ActorType) -> String {
 
 #[rstest]
 #[tokio::test]
-async fn the_actor_may_annotate_what_it_may_read(#[values(Backend::Sqlite)] backend: Backend) {
+async fn the_actor_may_annotate_what_it_may_read(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     let (by_user, by_service, by_system) = (
         by_ann(&app, ActorType::User).await,
@@ -304,7 +306,7 @@ async fn the_actor_may_annotate_what_it_may_read(#[values(Backend::Sqlite)] back
 
 #[rstest]
 #[tokio::test]
-async fn an_erased_event_takes_no_notes_of_anybody(#[values(Backend::Sqlite)] backend: Backend) {
+async fn an_erased_event_takes_no_notes_of_anybody(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     let name = by_ann(&app, ActorType::User).await;
     let ann = Caller::new("ann").role(&format!("project_viewer@{P}"));

@@ -31,7 +31,7 @@ fn names(events: &[Event]) -> BTreeSet<&str> {
 #[rstest]
 #[tokio::test]
 async fn a_page_has_fifty_events_unless_told_and_never_more_than_a_thousand(
-    #[values(Backend::Sqlite)] backend: Backend,
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
 ) {
     let app = TestApp::start(backend).await;
     let root = Caller::root();
@@ -55,7 +55,7 @@ async fn a_page_has_fifty_events_unless_told_and_never_more_than_a_thousand(
 
 #[rstest]
 #[tokio::test]
-async fn the_page_size_may_change_between_pages(#[values(Backend::Sqlite)] backend: Backend) {
+async fn the_page_size_may_change_between_pages(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     fill(&app, T, 100, 0).await;
     for order in ORDERS {
@@ -78,7 +78,7 @@ async fn the_page_size_may_change_between_pages(#[values(Backend::Sqlite)] backe
 
 #[rstest]
 #[tokio::test]
-async fn a_page_ends_before_it_outgrows_a_message(#[values(Backend::Sqlite)] backend: Backend) {
+async fn a_page_ends_before_it_outgrows_a_message(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     let root = Caller::root();
     let change = || FieldChange { field: "f".into(), new_value: Some("ä".repeat(4096)), old_value: None };
@@ -106,7 +106,7 @@ async fn a_page_ends_before_it_outgrows_a_message(#[values(Backend::Sqlite)] bac
 
 #[rstest]
 #[tokio::test]
-async fn notes_count_in_the_size_of_a_page(#[values(Backend::Sqlite)] backend: Backend) {
+async fn notes_count_in_the_size_of_a_page(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start_with(backend, |config| config.limits.note_bytes = 65_536).await;
     let root = Caller::root();
     let text = "n".repeat(60_000);
@@ -124,7 +124,7 @@ async fn notes_count_in_the_size_of_a_page(#[values(Backend::Sqlite)] backend: B
 #[rstest]
 #[tokio::test]
 async fn a_page_that_has_inspected_enough_may_be_empty_and_still_has_a_token(
-    #[values(Backend::Sqlite)] backend: Backend,
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
 ) {
     let app = TestApp::start_with(backend, |config| config.limits.inspected_events = 10).await;
     let root = Caller::root();
@@ -152,7 +152,9 @@ async fn a_page_that_has_inspected_enough_may_be_empty_and_still_has_a_token(
 
 #[rstest]
 #[tokio::test]
-async fn a_token_belongs_to_its_parent_filter_and_order(#[values(Backend::Sqlite)] backend: Backend) {
+async fn a_token_belongs_to_its_parent_filter_and_order(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let app = TestApp::start(backend).await;
     let root = Caller::root();
     fill(&app, P, 5, 1).await;
@@ -185,7 +187,7 @@ async fn a_token_belongs_to_its_parent_filter_and_order(#[values(Backend::Sqlite
 
 #[rstest]
 #[tokio::test]
-async fn a_token_that_was_changed_is_refused(#[values(Backend::Sqlite)] backend: Backend) {
+async fn a_token_that_was_changed_is_refused(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     let root = Caller::root();
     fill(&app, T, 5, 1).await;
@@ -207,7 +209,7 @@ async fn a_token_that_was_changed_is_refused(#[values(Backend::Sqlite)] backend:
 
 #[rstest]
 #[tokio::test]
-async fn each_page_is_authorized_again(#[values(Backend::Sqlite)] backend: Backend) {
+async fn each_page_is_authorized_again(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     fill(&app, P, 5, 1).await;
     let viewer = Caller::new("ann").role(&format!("project_viewer@{P}"));

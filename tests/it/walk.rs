@@ -75,7 +75,7 @@ fn is_in_order(events: &[Event], order: Order) -> bool {
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_walk_sees_each_event_that_was_there_exactly_once(
-    #[values(Backend::Sqlite)] backend: Backend,
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
     #[values((1, 90), (7, 90), (1000, 1100))] (page_size, count): (i32, u64),
     #[values(Order::NewestFirst, Order::OldestFirst, Order::Log)] order: Order,
 ) {
@@ -95,7 +95,7 @@ async fn a_walk_sees_each_event_that_was_there_exactly_once(
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tail_by_position_misses_nothing(#[values(Backend::Sqlite)] backend: Backend) {
+async fn a_tail_by_position_misses_nothing(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     const WRITERS: u64 = 4;
     const EACH: u64 = 60;
     let app = Arc::new(TestApp::start(backend).await);

@@ -1,6 +1,6 @@
 //! What a test does to a database beside the service: to make what no call makes, and what must never happen.
 
-use diesel::{Connection as _, SqliteConnection, connection::SimpleConnection as _};
+use diesel::{Connection as _, PgConnection, SqliteConnection, connection::SimpleConnection as _};
 
 use super::{Backend, Database};
 
@@ -31,6 +31,7 @@ impl Database {
                 connection.batch_execute("PRAGMA busy_timeout = 5000").unwrap();
                 connection.batch_execute(sql).unwrap();
             }
+            Backend::Postgres => PgConnection::establish(&self.url).unwrap().batch_execute(sql).unwrap(),
         }
     }
 
@@ -43,11 +44,12 @@ impl Database {
         ));
     }
 
-    /// Makes an event unreadable, as a damaged disk would.
+    /// Makes an event unreadable, as a damaged disk would: its changes are no list any more.
     pub fn damage(&self, event_id: &str) {
         let allow = match self.backend {
             Backend::Sqlite => "DROP TRIGGER events_only_erasure",
+            Backend::Postgres => "DROP TRIGGER events_only_erasure ON events",
         };
-        self.execute(&format!("{allow}; UPDATE events SET changes = '[' WHERE event_id = '{event_id}'"));
+        self.execute(&format!("{allow}; UPDATE events SET changes = '{{}}' WHERE event_id = '{event_id}'"));
     }
 }
