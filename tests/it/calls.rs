@@ -11,6 +11,7 @@ use crate::harness::*;
 
 /// A call of one method.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a handful of them, in tests")]
 pub enum Call {
     Record(RecordEventRequest),
     Batch(BatchRecordEventsRequest),

@@ -21,6 +21,7 @@ mod model;
 mod notes;
 mod outage;
 mod pages;
+#[allow(dead_code, reason = "the benchmarks share it and use other parts of it")]
 mod postgres;
 mod process;
 mod readme;

@@ -224,7 +224,7 @@ async fn notes_share_the_log_and_come_oldest_first_everywhere(
     for parent in [T, P] {
         let kind = EventFilter { resource_types: vec!["clusterprofile".into()], ..Default::default() };
         let listed = app.walk(&root, filtered(parent, kind.clone())).await;
-        assert_eq!(listed, [got.clone()]);
+        assert_eq!(listed, *std::slice::from_ref(&got));
         let request = ExportCsvRequest { filter: Some(kind), ..export_of(parent) };
         let notes: Value =
             serde_json::from_str(&app.export(&root, request).await.unwrap().rows()[0]["update_notes"]).unwrap();

@@ -145,7 +145,8 @@ impl Writer {
                 Err(Failed::Store(error)) => return Err(error),
             }
         }
-        Err(StoreError::Unavailable(conflict))
+        // The heads were locked: it is not another writer that is in the way, but what is stored.
+        Err(StoreError::Refused(conflict))
     }
 }
 
