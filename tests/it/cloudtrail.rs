@@ -13,7 +13,7 @@ use auditlog::proto::auditlog::v1::{ActionType, ActorType, Event, ExportCsvReque
 use rstest::rstest;
 use serde_json::Value;
 
-use crate::{export::check_row, harness::*};
+use crate::{child::example, export::check_row, harness::*};
 
 const NAME: &str = "cloudtrail-writes.jsonl";
 /// How many records the real file has.

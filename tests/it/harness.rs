@@ -1,10 +1,8 @@
 //! A running service, callers with claims, and short ways to say what a test is about.
 
-mod child;
 mod database;
 mod export;
 
-pub use child::*;
 pub use export::*;
 
 use std::{

@@ -10,7 +10,10 @@ use rstest::rstest;
 use sha2::{Digest as _, Sha256};
 use tonic::Streaming;
 
-use crate::harness::*;
+use crate::{
+    child::{ChildServer, PAST_MILLIS},
+    harness::*,
+};
 
 const T: &str = "tenants/acme";
 const BATCHES: u64 = 20;
@@ -22,13 +25,13 @@ const BOUND: u64 = 32 * 1024 * 1024;
 
 /// How much the server has grown since it was last asked, at most.
 struct Gauge<'a> {
-    server: &'a Server,
+    server: &'a ChildServer,
     before: u64,
     most: u64,
 }
 
 impl<'a> Gauge<'a> {
-    fn new(server: &'a Server) -> Self {
+    fn new(server: &'a ChildServer) -> Self {
         let before = server.resident_bytes();
         Self { server, before, most: before }
     }
@@ -48,7 +51,7 @@ impl<'a> Gauge<'a> {
 async fn fill(client: &Client) {
     let large = || Event { message: "🦀".repeat(MESSAGE_BYTES / 4), ..event("k", "1") };
     let batch = |batch: u64| {
-        let id = move |n: u64| id_at(START_MILLIS + i64::try_from(n).unwrap(), n);
+        let id = move |n: u64| id_at(PAST_MILLIS + i64::try_from(n).unwrap(), n);
         let requests = (0..1000).map(|n| item("", large(), &id(batch * 1000 + n))).collect();
         let mut client = client.clone();
         async move {
@@ -96,7 +99,7 @@ async fn wait_for_cancellation(client: &Client, count: usize, gauge: &mut Gauge<
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn exports_do_not_make_the_server_grow(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let database = Database::create(backend);
-    let server = Server::start(&database);
+    let server = ChildServer::serve(&database, &[]);
     let client = server.client().await;
     fill(&client).await;
 
