@@ -2,6 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
+mod admin;
+mod gateway;
 mod harness;
+mod http1;
+mod otlp;
 mod postgres;
+mod process;
 mod record;
+mod trace;
+mod web;
