@@ -23,6 +23,7 @@
 //! | `auth` | who calls, what a role is worth, and the `Permit` that every use case demands |
 //! | `store` | the only room with SQL in it: one write transaction, walks, rows, migrations; on SQLite and on PostgreSQL |
 //! | `model` | the pure core: names, ids, events, filters, limits, leaves |
+//! | [`merkle`] | pure too: the tree of a tenant's log, its tiles, proofs and signed checkpoints |
 //! | [`client`] | the emitter for other Rust services |
 //! | [`proto`] | what is generated from the contract |
 //!
@@ -54,6 +55,7 @@
 //! | limits and what text is text | `model::limits` |
 //! | which events take notes | `model::rules` |
 //! | same content or not; who gets which leaf | `store::append::plan` |
+//! | the shape of the tree and of its tiles | `merkle::tree` |
 //! | what a leaf commits to | `model::leaf`, golden bytes in `tests/golden` |
 //! | which status an error becomes | `rpc::status` |
 //! | append-only | the triggers of `migrations/` |
@@ -71,6 +73,7 @@ pub mod app;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod merkle;
 pub mod proto;
 
 pub use model::{Clock, SystemClock, Timestamp};

@@ -23,6 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("auth", &["model"]),
     ("store", &["model"]),
     ("model", &["proto"]),
+    ("merkle", &[]),
     ("client", &["auth", "model", "proto"]),
     ("proto", &[]),
 ];
@@ -37,6 +38,9 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("prost", &["rpc", "client", "cli", "model"]),
     ("clap", &["cli", "config"]),
     ("csv", &["export"]),
+    ("tlog_tiles", &["merkle"]),
+    ("signed_note", &["merkle"]),
+    ("ed25519_dalek", &["merkle"]),
 ];
 
 /// Inside `model` only these may see the generated messages.
