@@ -17,6 +17,7 @@
 //! |---|---|
 //! | [`cli`], `config`, `telemetry` | the command line, the settings, the logs |
 //! | [`app`] | the composition root: open, bind, serve, drain, close |
+//! | `checkpoint_key` | the file of the key that signs checkpoints |
 //! | `rpc` | the only room with services in it: the stack of layers, decode, encode, page tokens, statuses |
 //! | `ingest` | the append path: bounded queue, batches, one answer for each caller |
 //! | `query`, `export` | the reading use cases |
@@ -61,6 +62,7 @@
 //! | append-only | the triggers of `migrations/` |
 
 mod auth;
+mod checkpoint_key;
 mod export;
 mod ingest;
 mod model;

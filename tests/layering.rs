@@ -12,9 +12,10 @@ use std::{
 /// Each room, and the rooms it may import.
 const ARROWS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["app", "auth", "config", "telemetry", "model", "proto"]),
+    ("cli", &["app", "auth", "checkpoint_key", "config", "telemetry", "merkle", "model", "proto"]),
     ("telemetry", &["config"]),
-    ("config", &["auth", "model"]),
+    ("checkpoint_key", &["merkle"]),
+    ("config", &["auth", "merkle", "model"]),
     ("app", &["rpc", "export", "ingest", "query", "auth", "store", "config", "model"]),
     ("rpc", &["export", "ingest", "query", "auth", "store", "model", "proto"]),
     ("export", &["ingest", "auth", "store", "model"]),
@@ -38,6 +39,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("prost", &["rpc", "client", "cli", "model"]),
     ("clap", &["cli", "config"]),
     ("csv", &["export"]),
+    ("rustix", &["checkpoint_key"]),
     ("tlog_tiles", &["merkle"]),
     ("signed_note", &["merkle"]),
     ("ed25519_dalek", &["merkle"]),

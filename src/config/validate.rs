@@ -7,11 +7,12 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use crate::{auth::Policy, model::Limits};
 
 use super::{
-    AppendConfig, AuthConfig, AuthMode, Config, DatabaseConfig, LogConfig, NotesConfig, ShutdownConfig, database_url,
+    AppendConfig, AuthConfig, AuthMode, CheckpointConfig, Config, DatabaseConfig, LogConfig, NotesConfig,
+    ShutdownConfig, database_url,
     error::ConfigError,
     settings::{
-        AppendSettings, AuthSettings, DatabaseSettings, LimitsSettings, LogSettings, NotesSettings, Settings,
-        ShutdownSettings,
+        AppendSettings, AuthSettings, CheckpointSettings, DatabaseSettings, LimitsSettings, LogSettings, NotesSettings,
+        Settings, ShutdownSettings,
     },
     values::{HumanDuration, Limit, SecretUrl},
 };
@@ -57,6 +58,7 @@ impl Settings {
             database: self.database.resolve(default.database)?,
             append: self.append.resolve(default.append),
             auth: self.auth.resolve(default.auth),
+            checkpoint: self.checkpoint.resolve(default.checkpoint),
             notes: self.notes.resolve(default.notes),
             limits: self.limits.resolve(default.limits),
             roles: self.roles,
@@ -122,6 +124,15 @@ impl AuthSettings {
         AuthConfig {
             mode: self.mode.unwrap_or(default.mode),
             trust_network: self.trust_network.unwrap_or(default.trust_network),
+        }
+    }
+}
+
+impl CheckpointSettings {
+    fn resolve(self, default: CheckpointConfig) -> CheckpointConfig {
+        CheckpointConfig {
+            key_file: self.key_file.unwrap_or(default.key_file),
+            origin: self.origin.map_or(default.origin, |origin| origin.0),
         }
     }
 }
