@@ -54,6 +54,18 @@ pub trait TreeReader {
     fn edge(&mut self, level: u8, range: Range<u64>) -> Result<Vec<Hash>, Self::Error>;
 }
 
+impl<R: TreeReader + ?Sized> TreeReader for &mut R {
+    type Error = R::Error;
+
+    fn tile(&mut self, level: u8, index: u64) -> Result<Vec<u8>, Self::Error> {
+        (**self).tile(level, index)
+    }
+
+    fn edge(&mut self, level: u8, range: Range<u64>) -> Result<Vec<Hash>, Self::Error> {
+        (**self).edge(level, range)
+    }
+}
+
 fn node_hash(left: Hash, right: Hash) -> Hash {
     tlog_tiles::node_hash(tlog_tiles::Hash(left), tlog_tiles::Hash(right)).0
 }
