@@ -64,7 +64,7 @@ impl Log for Memory {
         let late = std::mem::take(&mut self.late);
         self.commit(late);
         let index = (0..self.rows.len()).find(|&index| id(index) == event);
-        let is_inside = |index: &usize| scope.project().is_none() || index % 10 == 0;
+        let is_inside = |index: &usize| scope.project().is_none() || index.is_multiple_of(10);
         Ok(index.filter(is_inside).filter(|_| note.is_none()).map(|index| index as u64))
     }
 
