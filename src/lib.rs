@@ -6,7 +6,7 @@
 //! ## How a call flows
 //!
 //! ```text
-//! main -> cli -> app -> rpc -> { ingest, query, export } -> auth, store -> metrics -> model
+//! main -> cli -> app -> rpc -> { ingest, query, export, proof } -> auth, store -> metrics -> { merkle, model }
 //! ```
 //!
 //! Imports run along these arrows only (`tests/layering.rs` enforces it). Each arrow is a change of type, so that a name
@@ -18,12 +18,14 @@
 //! | [`cli`], `config`, `telemetry` | the command line, the settings, logs and traces |
 //! | `metrics`, `admin` | what is counted, and the address where probes and Prometheus find it |
 //! | [`app`] | the composition root: open, bind, serve, drain, close |
+//! | `checkpoint_key` | the file of the key that signs checkpoints |
 //! | `rpc` | the only room with services in it: the stack of layers, decode, encode, page tokens, statuses |
 //! | `ingest` | the append path: bounded queue, batches, one answer for each caller |
-//! | `query`, `export` | the reading use cases |
+//! | `query`, `export`, `proof` | the reading use cases |
 //! | `auth` | who calls, what a role is worth, and the `Permit` that every use case demands |
 //! | `store` | the only room with SQL in it: one write transaction, walks, rows, migrations; on SQLite and on PostgreSQL |
 //! | `model` | the pure core: names, ids, events, filters, limits, leaves |
+//! | [`merkle`] | pure too: the tree of a tenant's log, its tiles, proofs and signed checkpoints |
 //! | [`client`] | the emitter for other Rust services |
 //! | [`proto`] | what is generated from the contract |
 //!
@@ -55,16 +57,20 @@
 //! | limits and what text is text | `model::limits` |
 //! | which events take notes | `model::rules` |
 //! | same content or not; who gets which leaf | `store::append::plan` |
+//! | the shape of the tree and of its tiles | `merkle::tree` |
 //! | what a leaf commits to | `model::leaf`, golden bytes in `tests/golden` |
 //! | which status an error becomes | `rpc::status` |
 //! | append-only | the triggers of `migrations/` |
 
 mod admin;
 mod auth;
+mod checkpoint_key;
 mod export;
 mod ingest;
 mod metrics;
 mod model;
+#[cfg_attr(not(test), expect(dead_code, reason = "no service calls it before the append path seals"))]
+mod proof;
 mod query;
 mod rpc;
 mod store;
@@ -74,6 +80,7 @@ pub mod app;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod merkle;
 pub mod proto;
 
 pub use model::{Clock, SystemClock, Timestamp};

@@ -12,19 +12,22 @@ use std::{
 /// Each room, and the rooms it may import.
 const ARROWS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["app", "auth", "config", "telemetry", "model", "proto"]),
+    ("cli", &["app", "auth", "checkpoint_key", "config", "telemetry", "merkle", "model", "proto"]),
     ("telemetry", &["config", "model"]),
-    ("config", &["auth", "model"]),
+    ("checkpoint_key", &["merkle"]),
+    ("config", &["auth", "merkle", "model"]),
     ("app", &["rpc", "admin", "metrics", "export", "ingest", "query", "auth", "store", "config", "model"]),
     ("rpc", &["export", "ingest", "query", "auth", "store", "metrics", "telemetry", "model", "proto"]),
     ("export", &["ingest", "auth", "store", "model"]),
     ("ingest", &["auth", "store", "metrics", "model"]),
     ("query", &["auth", "store", "model"]),
+    ("proof", &["auth", "store", "merkle", "model"]),
     ("auth", &["model"]),
-    ("store", &["metrics", "model"]),
+    ("store", &["merkle", "metrics", "model"]),
     ("admin", &["metrics"]),
     ("metrics", &["model"]),
     ("model", &["proto"]),
+    ("merkle", &[]),
     ("client", &["auth", "model", "proto"]),
     ("proto", &[]),
 ];
@@ -46,6 +49,10 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("opentelemetry_sdk", &["telemetry"]),
     ("opentelemetry_otlp", &["telemetry"]),
     ("tracing_opentelemetry", &["telemetry"]),
+    ("rustix", &["checkpoint_key"]),
+    ("tlog_tiles", &["merkle"]),
+    ("signed_note", &["merkle"]),
+    ("ed25519_dalek", &["merkle"]),
 ];
 
 /// Inside `model` only these may see the generated messages.

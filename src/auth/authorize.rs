@@ -23,6 +23,10 @@ pub struct Record;
 #[derive(Clone, Copy, Debug)]
 pub struct Annotate;
 
+/// May see checkpoints, proofs and leaves; the scope is a tenant.
+#[derive(Clone, Copy, Debug)]
+pub struct Prove;
+
 /// That a principal may do `A` on one scope. Only [`Authorizer`] makes one, and every use case demands one, so that a
 /// forgotten check does not compile.
 #[derive(Clone, Debug)]
@@ -103,6 +107,14 @@ impl Authorizer {
     pub fn read(&self, principal: &Principal, scope: &Scope) -> Result<Permit<Read>, Denied> {
         self.missing_to_read(principal, scope).none_or_denied(principal, scope, "read")?;
         Ok(Permit::new(principal, scope))
+    }
+
+    /// May `principal` see proofs from the log that the events of `scope` are in? That log is the tenant's, so it takes the
+    /// right to read the tenant, and that is where the permit holds.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no service calls it before the append path seals"))]
+    pub fn prove(&self, principal: &Principal, scope: &Scope) -> Result<Permit<Prove>, Denied> {
+        let Permit { scope, principal, .. } = self.read(principal, &scope.to_tenant())?;
+        Ok(Permit { scope, principal, action: PhantomData })
     }
 
     /// May `principal` export the events of `scope`?

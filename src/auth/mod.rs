@@ -10,6 +10,6 @@ pub mod policy;
 pub mod principal;
 
 pub use authenticate::{Authentication, CredentialsError};
-pub use authorize::{Annotate, Authorizer, Denied, Export, NoteDecision, Permit, Read, Record};
+pub use authorize::{Annotate, Authorizer, Denied, Export, NoteDecision, Permit, Prove, Read, Record};
 pub use policy::{Policy, PolicyError, RoleSettings};
 pub use principal::{Grant, Principal};

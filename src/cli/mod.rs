@@ -6,11 +6,13 @@ mod demo;
 mod descriptor;
 mod grpcurl;
 mod healthcheck;
+mod key;
 mod migrate;
 mod serve;
 mod signals;
 
 use std::{
+    collections::BTreeSet,
     env,
     error::Error,
     io::{self, Write as _},
@@ -22,6 +24,7 @@ use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcomma
 
 use crate::{
     app::AppError,
+    checkpoint_key::KeyFileError,
     config::{self, Config, ConfigError, Loaded, Settings},
     telemetry::TelemetryError,
 };
@@ -31,6 +34,7 @@ Examples:
   auditlog demo                          sample events, and commands to try on them
   auditlog                               serve on 127.0.0.1:50051, store in ./auditlog.db
   auditlog --database-url sqlite:///var/lib/auditlog/events.db
+  auditlog key show --tenant acme        what verifies the checkpoints of tenants/acme
   auditlog descriptor > auditlog.binpb   the contract, for proxies and code generators
 
 Settings come from flags, else the environment, else ./auditlog.toml or the file
@@ -58,6 +62,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Ask the service on this machine, at its admin.listen, whether it serves; exit code 1 if not
     Healthcheck(healthcheck::HealthcheckArgs),
+    /// Make the key that signs checkpoints, or show what verifies them
+    Key(key::KeyArgs),
     /// Write the protobuf descriptor set of the API to standard output
     Descriptor,
 }
@@ -85,6 +91,10 @@ enum CliError {
     Telemetry(#[from] TelemetryError),
     #[error(transparent)]
     App(#[from] AppError),
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
+    #[error("--tenant: {0:?} is no tenant id, which is like [A-Za-z0-9][A-Za-z0-9._~-]{{0,127}}")]
+    Tenant(String),
     #[error("cannot {0}")]
     Io(&'static str, #[source] io::Error),
     #[error("cannot record the sample events")]
@@ -107,10 +117,18 @@ fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Cli,
     Cli::from_arg_matches(&name_variables(Cli::command()).try_get_matches_from(arguments)?)
 }
 
-/// Adds the environment variable to the help of each setting. It is not clap that reads them: clap would take an empty
+/// Adds its environment variable to the help of each setting. It is not clap that reads them: clap would take an empty
 /// variable for a value, and could not be given other variables by a test.
 fn name_variables(command: clap::Command) -> clap::Command {
-    command.mut_args(name_variable).mut_subcommands(name_variables)
+    name_variables_of(&config::setting_ids(), command)
+}
+
+fn name_variables_of(settings: &BTreeSet<String>, command: clap::Command) -> clap::Command {
+    let name = |argument: Arg| match settings.contains(argument.get_id().as_str()) {
+        true => name_variable(argument),
+        false => argument,
+    };
+    command.mut_args(name).mut_subcommands(|command| name_variables_of(settings, command))
 }
 
 fn name_variable(argument: Arg) -> Arg {
@@ -127,6 +145,7 @@ impl Cli {
             Some(Command::Migrate(migrate)) => migrate.run(),
             Some(Command::Demo(demo)) => demo.run(),
             Some(Command::Healthcheck(healthcheck)) => healthcheck.run(),
+            Some(Command::Key(key)) => key.run(),
             Some(Command::Descriptor) => descriptor::run(),
         }
     }
@@ -141,7 +160,7 @@ impl FileArg {
 impl CliError {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::BinaryToTerminal | Self::NoAdminAddress => ExitCode::from(2),
+            Self::Config(_) | Self::BinaryToTerminal | Self::NoAdminAddress | Self::Tenant(_) => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }

@@ -1,6 +1,6 @@
 //! The environment layer. A variable is parsed just as its flag would be.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{collections::BTreeSet, ffi::OsString, path::PathBuf};
 
 use clap::{Args as _, FromArgMatches as _};
 
@@ -19,6 +19,12 @@ pub(super) struct Environment {
 /// The environment variable of a setting: `database.pool_size` is `AUDITLOG_DATABASE_POOL_SIZE`.
 pub fn variable(setting: &str) -> String {
     format!("{PREFIX}{}", setting.replace('.', "_").to_uppercase())
+}
+
+/// What has an environment variable: the settings, and `config` itself.
+pub fn setting_ids() -> BTreeSet<String> {
+    let settings = command().get_arguments().map(|argument| argument.get_id().to_string()).collect::<Vec<_>>();
+    settings.into_iter().chain(["config".to_owned()]).collect()
 }
 
 /// Reads those of `variables` that begin like ours. An empty one counts as unset.

@@ -22,7 +22,7 @@ use std::{
 
 use crate::{auth::RoleSettings, model::Limits};
 
-pub use environment::variable;
+pub use environment::{setting_ids, variable};
 pub use error::ConfigError;
 pub use settings::Settings;
 pub use values::{AuthMode, LogFormat};
@@ -44,6 +44,8 @@ pub struct Config {
     pub append: AppendConfig,
     /// `[auth]`.
     pub auth: AuthConfig,
+    /// `[checkpoint]`.
+    pub checkpoint: CheckpointConfig,
     /// `[notes]`.
     pub notes: NotesConfig,
     /// `[limits]`.
@@ -106,6 +108,15 @@ pub struct AuthConfig {
     pub mode: AuthMode,
     /// Whether the network keeps strangers out, so that claims may be believed beyond loopback.
     pub trust_network: bool,
+}
+
+/// How checkpoints are signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointConfig {
+    /// The key's file.
+    pub key_file: PathBuf,
+    /// What the names of the tenants' logs begin with.
+    pub origin: String,
 }
 
 /// Which events take update notes.
@@ -198,6 +209,7 @@ impl Default for Config {
             database: DatabaseConfig::default(),
             append: AppendConfig { workers: 2, queue_events: 4096 },
             auth: AuthConfig { mode: AuthMode::Metadata, trust_network: false },
+            checkpoint: CheckpointConfig { key_file: "checkpoint.key".into(), origin: "auditlog.local".to_owned() },
             notes: NotesConfig { resource_types: ["clusterprofile".to_owned()].into() },
             limits: Limits::default(),
             roles: BTreeMap::new(),

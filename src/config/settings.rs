@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::auth::RoleSettings;
 
-use super::values::{AuthMode, HumanDuration, Limit, LogFormat, NameSet, SecretUrl};
+use super::values::{AuthMode, HumanDuration, Limit, LogFormat, NameSet, Origin, SecretUrl};
 
 /// A table of the file: its key, its heading in the help, its settings, and how a layer is put over a lower one.
 macro_rules! table {
@@ -56,6 +56,9 @@ pub struct Settings {
     /// `[auth]`.
     #[command(flatten)]
     pub auth: AuthSettings,
+    /// `[checkpoint]`.
+    #[command(flatten)]
+    pub checkpoint: CheckpointSettings,
     /// `[notes]`.
     #[command(flatten)]
     pub notes: NotesSettings,
@@ -84,6 +87,7 @@ impl Settings {
             database: self.database.or(lower.database),
             append: self.append.or(lower.append),
             auth: self.auth.or(lower.auth),
+            checkpoint: self.checkpoint.or(lower.checkpoint),
             notes: self.notes.or(lower.notes),
             log: self.log.or(lower.log),
             shutdown: self.shutdown.or(lower.shutdown),
@@ -167,6 +171,19 @@ table! {
         /// [default: false]
         #[arg(long = "auth-trust-network", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
         trust_network: bool,
+    }
+}
+
+table! {
+    /// `[checkpoint]`.
+    CheckpointSettings("checkpoint", "Checkpoints") {
+        /// File of the key that signs checkpoints, mode 0600; every replica has the same key [default: checkpoint.key]
+        #[arg(long = "checkpoint-key-file", value_name = "FILE")]
+        key_file: PathBuf,
+        /// What the names of the tenants' logs begin with, usually the service's public name; never change it
+        /// [default: auditlog.local]
+        #[arg(long = "checkpoint-origin", value_name = "NAME")]
+        origin: Origin,
     }
 }
 

@@ -58,6 +58,8 @@ fn the_file_may_set_everything() {
     assert_eq!(config.database.url, "sqlite:///tmp/a.db");
     assert_eq!(config.database.statement_timeout, Duration::from_millis(1500));
     assert_eq!(config.notes.resource_types, ["a".to_owned(), "b".to_owned()].into());
+    assert_eq!(config.checkpoint.key_file, Path::new("/etc/auditlog/checkpoint.key"));
+    assert_eq!(config.checkpoint.origin, "audit.example.com");
     assert_eq!(config.limits.batch_events, 10);
     assert_eq!(config.log, LogConfig { level: "warn,auditlog=debug".into(), format: LogFormat::Json });
     assert_eq!(config.shutdown.grace, Duration::from_secs(90));
@@ -101,6 +103,7 @@ fn the_default_file_may_be_absent_and_a_named_one_may_not() {
 #[case("[limits]\nnotes = 0", "auditlog.toml:2: 0 is not in 1 to 67108864")]
 #[case("[limits]\nbatch_bytes = 67108865", "auditlog.toml:2: 67108865 is not in 1 to 67108864")]
 #[case("database = 'postgres://u:s3cret@h/d'", "auditlog.toml:1: there is a string, but expected is ")]
+#[case("[checkpoint]\norigin = 'a b'", "auditlog.toml:2: \"a b\" must be a name such as audit.example.com: ")]
 #[case("[log]\nformat = 'xml'", "auditlog.toml:2: unknown variant `xml`, expected one of `auto`, `text`, `json`")]
 fn a_bad_file_is_refused_by_line_without_showing_it(#[case] toml: &str, #[case] expected: &str) {
     let text = refusal(toml, &[], &[]);

@@ -7,12 +7,12 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use crate::{auth::Policy, model::Limits};
 
 use super::{
-    AdminConfig, AppendConfig, AuthConfig, AuthMode, Config, ConnectionConfig, CorsConfig, DatabaseConfig, LogConfig,
-    NotesConfig, ShutdownConfig, database_url,
+    AdminConfig, AppendConfig, AuthConfig, AuthMode, CheckpointConfig, Config, ConnectionConfig, CorsConfig,
+    DatabaseConfig, LogConfig, NotesConfig, ShutdownConfig, database_url,
     error::ConfigError,
     settings::{
-        AdminSettings, AppendSettings, AuthSettings, ConnectionSettings, CorsSettings, DatabaseSettings,
-        LimitsSettings, LogSettings, NotesSettings, Settings, ShutdownSettings,
+        AdminSettings, AppendSettings, AuthSettings, CheckpointSettings, ConnectionSettings, CorsSettings,
+        DatabaseSettings, LimitsSettings, LogSettings, NotesSettings, Settings, ShutdownSettings,
     },
     values::{HumanDuration, Limit, SecretUrl},
 };
@@ -61,6 +61,7 @@ impl Settings {
             database: self.database.resolve(default.database)?,
             append: self.append.resolve(default.append),
             auth: self.auth.resolve(default.auth),
+            checkpoint: self.checkpoint.resolve(default.checkpoint),
             notes: self.notes.resolve(default.notes),
             limits: self.limits.resolve(default.limits),
             roles: self.roles,
@@ -168,6 +169,15 @@ impl AuthSettings {
         AuthConfig {
             mode: self.mode.unwrap_or(default.mode),
             trust_network: self.trust_network.unwrap_or(default.trust_network),
+        }
+    }
+}
+
+impl CheckpointSettings {
+    fn resolve(self, default: CheckpointConfig) -> CheckpointConfig {
+        CheckpointConfig {
+            key_file: self.key_file.unwrap_or(default.key_file),
+            origin: self.origin.map_or(default.origin, |origin| origin.0),
         }
     }
 }

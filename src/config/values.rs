@@ -4,6 +4,8 @@ use std::{collections::BTreeSet, convert::Infallible, fmt, str::FromStr, time::D
 
 use serde::Deserialize;
 
+use crate::merkle;
+
 /// Where a caller's claims come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -104,6 +106,29 @@ impl FromStr for NameSet {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Ok(text.split(',').map(str::to_owned).collect::<Vec<_>>().into())
+    }
+}
+
+/// What the names of logs begin with.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Origin(pub String);
+
+impl TryFrom<String> for Origin {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let hint = "must be a name such as audit.example.com: 1 to 256 visible ASCII characters without +, and no / at \
+                    the end";
+        if merkle::is_origin(&text) { Ok(Self(text)) } else { Err(format!("{text:?} {hint}")) }
+    }
+}
+
+impl FromStr for Origin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.to_owned().try_into()
     }
 }
 

@@ -236,11 +236,12 @@ fn the_table_of_errors_is_complete() {
 }
 
 /// The pages, as they are linked to.
-const PAGES: [(&str, &str); 7] = [
+const PAGES: [(&str, &str); 8] = [
     ("README.md", README),
     ("CONTRIBUTING.md", include_str!("../../CONTRIBUTING.md")),
     ("docs/deploy.md", DEPLOY),
     ("docs/errors.md", ERRORS),
+    ("docs/leaf-format.md", include_str!("../../docs/leaf-format.md")),
     ("docs/outbox.md", include_str!("../../docs/outbox.md")),
     ("docs/reading.md", READING),
     ("docs/settings.md", SETTINGS),
