@@ -152,6 +152,8 @@ fn read_once_more<T>(
     target: &Target,
     read: impl Fn(&mut AnyConnection) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
+    // The pool would try for as long as a read may wait, and nobody puts a file back that fast.
+    target.require_in_place()?;
     let mut connection = pool.get()?;
     match read(&mut connection) {
         Err(StoreError::Unavailable(_)) if connection.is_broken() => {

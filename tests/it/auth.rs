@@ -148,7 +148,7 @@ fn broken_calls(scope: &str) -> [Call; 6] {
 /// The probe of the service's health asks the store once a second; a method that asked would do so in every call.
 #[rstest]
 #[tokio::test]
-async fn a_denied_call_makes_no_query(#[values(Backend::Sqlite)] backend: Backend) {
+async fn a_denied_call_makes_no_query(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     const CALLS: u64 = 40;
     let app = TestApp::start(backend).await;
     let root = Caller::root();
@@ -173,7 +173,9 @@ async fn a_denied_call_makes_no_query(#[values(Backend::Sqlite)] backend: Backen
 /// The one look-up before a decision is made only for those who may read.
 #[rstest]
 #[tokio::test]
-async fn only_the_actor_of_an_event_annotates_it_without_the_right(#[values(Backend::Sqlite)] backend: Backend) {
+async fn only_the_actor_of_an_event_annotates_it_without_the_right(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let app = TestApp::start(backend).await;
     let mut by_service = event("clusterprofile", "cp");
     by_service.actor.as_mut().unwrap().r#type = 2;
@@ -299,7 +301,9 @@ fn any_call(secrets: &Secrets) -> impl Strategy<Value = Call> + use<> {
 
 #[rstest]
 #[tokio::test]
-async fn no_call_with_claims_on_one_tenant_returns_a_byte_of_another(#[values(Backend::Sqlite)] backend: Backend) {
+async fn no_call_with_claims_on_one_tenant_returns_a_byte_of_another(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let app = TestApp::start(backend).await;
     let secrets = fill(&app).await;
     let before = app.walk(&Caller::root(), list(OTHER)).await;

@@ -106,7 +106,7 @@ async fn what_the_machine_refuses_ends_with_code_1_and_one_line(#[values(Backend
 
 #[rstest]
 #[tokio::test]
-async fn migrate_prints_what_it_applied_and_that_once(#[values(Backend::Sqlite)] backend: Backend) {
+async fn migrate_prints_what_it_applied_and_that_once(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let database = Database::create(backend);
     let migrate = |url: &str| {
         let mut command = auditlog(database.folder.path());

@@ -42,7 +42,9 @@ fn call(server: &ChildServer, method: &str, request: &Value) -> String {
 
 #[rstest]
 #[tokio::test]
-async fn an_operator_records_reads_exports_and_annotates(#[values(Backend::Sqlite)] backend: Backend) {
+async fn an_operator_records_reads_exports_and_annotates(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     if !has_grpcurl() {
         return;
     }

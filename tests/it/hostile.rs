@@ -61,7 +61,7 @@ fn change_of(event: &mut Event) -> &mut FieldChange {
 
 #[rstest]
 #[tokio::test]
-async fn control_characters_are_refused_in_every_text(#[values(Backend::Sqlite)] backend: Backend) {
+async fn control_characters_are_refused_in_every_text(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     let root = Caller::root();
     for (path, _, put) in TEXTS {
@@ -94,7 +94,7 @@ async fn control_characters_are_refused_in_every_text(#[values(Backend::Sqlite)]
 
 #[rstest]
 #[tokio::test]
-async fn limits_count_bytes_and_hold_to_the_byte(#[values(Backend::Sqlite)] backend: Backend) {
+async fn limits_count_bytes_and_hold_to_the_byte(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     let root = Caller::root();
     for (path, limit, put) in TEXTS {
@@ -147,7 +147,7 @@ fn event_of_size(size: usize) -> Event {
 
 #[rstest]
 #[tokio::test]
-async fn an_event_has_at_most_64_kib_and_a_batch_4_mib(#[values(Backend::Sqlite)] backend: Backend) {
+async fn an_event_has_at_most_64_kib_and_a_batch_4_mib(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     let root = Caller::root();
     let (whole, over) = (event_of_size(64 * 1024), event_of_size(64 * 1024 + 1));
@@ -172,7 +172,7 @@ async fn an_event_has_at_most_64_kib_and_a_batch_4_mib(#[values(Backend::Sqlite)
 
 #[rstest]
 #[tokio::test]
-async fn times_and_ids_beyond_all_bounds_are_refused(#[values(Backend::Sqlite)] backend: Backend) {
+async fn times_and_ids_beyond_all_bounds_are_refused(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     let root = Caller::root();
     let time = |seconds, nanos| prost_types::Timestamp { seconds, nanos };
@@ -273,7 +273,7 @@ async fn scopes_that_reach_elsewhere_are_refused(#[values(Backend::Sqlite)] back
 
 #[rstest]
 #[tokio::test]
-async fn filters_numbers_and_types_that_there_are_not(#[values(Backend::Sqlite)] backend: Backend) {
+async fn filters_numbers_and_types_that_there_are_not(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     let root = Caller::root();
     let many = |count| EventFilter {
@@ -309,7 +309,7 @@ async fn filters_numbers_and_types_that_there_are_not(#[values(Backend::Sqlite)]
 
 #[rstest]
 #[tokio::test]
-async fn an_event_takes_100_notes_and_not_one_more(#[values(Backend::Sqlite)] backend: Backend) {
+async fn an_event_takes_100_notes_and_not_one_more(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     let root = Caller::root();
     let name = app.record(&root, T, event("clusterprofile", "1")).await.unwrap().name;
@@ -370,7 +370,7 @@ async fn bytes_that_are_no_message_are_the_callers_mistake(#[values(Backend::Sql
 
 #[rstest]
 #[tokio::test]
-async fn a_flood_of_bad_requests_harms_no_neighbour(#[values(Backend::Sqlite)] backend: Backend) {
+async fn a_flood_of_bad_requests_harms_no_neighbour(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     let root = Caller::root();
     let mut calls = tokio::task::JoinSet::new();

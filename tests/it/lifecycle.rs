@@ -15,7 +15,7 @@ use crate::{
     calls::every_call,
     child::{ChildServer, PAST_MILLIS, PATIENCE},
     harness::*,
-    outage::{Away, WriteLock},
+    outage::{Away, WriteLock, start_impatient},
 };
 
 const T: &str = "tenants/acme";
@@ -37,11 +37,8 @@ async fn until(watched: &mut Streaming<HealthCheckResponse>, status: ServingStat
 
 #[rstest]
 #[tokio::test]
-async fn health_needs_no_claims_and_follows_the_store(#[values(Backend::Sqlite)] backend: Backend) {
-    let app = TestApp::start_with(backend, |config| {
-        config.database.statement_timeout = Duration::from_millis(50);
-    })
-    .await;
+async fn health_needs_no_claims_and_follows_the_store(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let app = start_impatient(backend).await;
     let mut health = HealthClient::new(app.channel.clone());
     for name in NAMES {
         assert_eq!(health.check(asked(name)).await.unwrap().get_ref().status(), ServingStatus::Serving);
@@ -133,7 +130,7 @@ async fn a_request_id_is_taken_or_made_and_given_back_with_every_answer(#[values
 /// All methods go through the same end: what was accepted before the signal is answered, and the process ends well.
 #[rstest]
 #[tokio::test]
-async fn what_was_accepted_before_sigterm_is_answered(#[values(Backend::Sqlite)] backend: Backend) {
+async fn what_was_accepted_before_sigterm_is_answered(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let database = Database::create(backend);
     let small = [("AUDITLOG_LIMITS_BATCH_EVENTS", "1"), ("AUDITLOG_APPEND_QUEUE_EVENTS", "1")];
     let server = ChildServer::serve(&database, &small);
@@ -241,7 +238,7 @@ mod reflection {
 /// A connection that is open and idle does not hold up the end either.
 #[rstest]
 #[tokio::test]
-async fn sigterm_ends_an_idle_service_at_once_and_well(#[values(Backend::Sqlite)] backend: Backend) {
+async fn sigterm_ends_an_idle_service_at_once_and_well(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let database = Database::create(backend);
     let server = ChildServer::serve(&database, &[("AUDITLOG_SHUTDOWN_GRACE", "1h")]);
     let mut client = server.client().await;

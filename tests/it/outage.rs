@@ -1,13 +1,23 @@
 //! Takes a store away while a service runs on it, and gives it back.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use diesel::{
     Connection as _, PgConnection, RunQueryDsl as _, SqliteConnection, connection::SimpleConnection as _,
     result::QueryResult,
 };
 
-use crate::harness::{Backend, Database};
+use crate::harness::{Backend, Database, TestApp};
+
+/// A service that waits for its store for a moment only: on PostgreSQL somewhat longer, because whatever it does is
+/// bounded by that, its start included.
+pub async fn start_impatient(backend: Backend) -> TestApp {
+    let timeout = match backend {
+        Backend::Sqlite => Duration::from_millis(100),
+        Backend::Postgres => Duration::from_secs(1),
+    };
+    TestApp::start_with(backend, |config| config.database.statement_timeout = timeout).await
+}
 
 /// A connection of somebody else.
 enum Other {
