@@ -136,7 +136,9 @@ fn stored_ids(event: &Event) -> Vec<(i64, String)> {
 
 #[rstest]
 #[tokio::test]
-async fn kill_9_under_load_loses_nothing_that_was_acknowledged(#[values(Backend::Sqlite)] backend: Backend) {
+async fn kill_9_under_load_loses_nothing_that_was_acknowledged(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let database = Database::create(backend);
     let ids = Arc::new(Ids::default());
     let (mut replies, mut last, mut unanswered) = (BTreeMap::new(), Vec::new(), 0);
