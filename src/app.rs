@@ -1,31 +1,31 @@
 //! The composition root: opens the store, starts the append path, binds, serves, and shuts down in order.
 
+mod health;
+
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
-    sync::oneshot,
+    sync::{OnceCell, oneshot, watch},
     task::JoinHandle,
-    time::{self, MissedTickBehavior},
+    time,
 };
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
+    admin::{Admin, AdminServer, Sample},
     auth::{Authorizer, Policy, PolicyError},
     config::{Config, DatabaseConfig, ShutdownConfig},
     export::Exporter,
-    ingest::{Ingest, IngestSettings, Workers},
+    ingest::{Ingest, IngestSettings, Measured, Workers},
+    metrics::Metrics,
     model::{Clock, NoteRules, Timestamp},
     query::Query,
     rpc,
     store::{Store, StoreError, StoreSettings, migrate_database},
 };
 
-/// How often the store is asked for a sign of life.
-const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// Under which names the health is asked for: that of the whole server, and the service's own.
-const HEALTH_NAMES: [&str; 2] = ["", rpc::SERVICE_NAME];
+use self::health::Health;
 
 /// How often the store is made ready for what comes.
 const PREPARE_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -42,7 +42,7 @@ pub enum AppError {
     /// The address could not be bound.
     #[error("cannot listen on {address}: {error}")]
     Bind {
-        /// The setting `listen`.
+        /// The setting `listen` or `admin.listen`.
         address: SocketAddr,
         /// Why.
         error: io::Error,
@@ -60,32 +60,48 @@ pub struct App {
     api: rpc::Api,
     store: Store,
     workers: Workers,
+    transport: rpc::Transport,
     listener: TcpListener,
     local_addr: SocketAddr,
     shutdown: ShutdownConfig,
+    ready: watch::Sender<bool>,
+    admin: Option<AdminServer>,
 }
 
 impl App {
-    /// Opens the store, starts the append worker and binds the listener.
+    /// Binds the address for probes first, because opening the store may take a while; then opens the store, starts the
+    /// append worker and binds the listener.
     pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Self, AppError> {
         let authorizer = Arc::new(Authorizer::new(Policy::new(&config.roles)?));
         let notes =
             Arc::new(NoteRules { resource_types: config.notes.resource_types.clone(), max_notes: config.limits.notes });
+        let metrics = Metrics::new(rpc::method_paths());
+        let (ready, is_ready) = watch::channel(false);
+        let sample = Arc::new(OnceCell::new());
+        let admin = Admin { ready: is_ready, metrics: metrics.clone(), sample: Arc::clone(&sample) };
+        let admin = serve_admin(admin, config.admin.listen).await?;
         let store = open(&config, clock.now()).await?;
-        let (ingest, workers) = start_ingest(&config, store.clone(), &clock, &notes).await?;
+        let (ingest, workers) = start_ingest(&config, store.clone(), &clock, &notes, &metrics).await?;
+        sample.get_or_init(async || sampler(&store, &ingest, config.append.queue_events)).await;
         let inspected = config.limits.inspected_events;
         let query = Query::new(store.clone(), inspected);
         let exporter = Exporter::new(store.clone(), ingest.clone(), Arc::clone(&clock), inspected);
-        let api = rpc::Api { authorizer, ingest, query, exporter, limits: config.limits, notes, clock };
-        let bind_error = |error| AppError::Bind { address: config.listen, error };
-        let listener = TcpListener::bind(config.listen).await.map_err(bind_error)?;
+        let api = rpc::Api { authorizer, ingest, query, exporter, limits: config.limits, notes, metrics, clock };
+        let listener = TcpListener::bind(config.listen).await.map_err(bind_error(config.listen))?;
         let local_addr = listener.local_addr()?;
-        Ok(Self { api, store, workers, listener, local_addr, shutdown: config.shutdown })
+        let origins = rpc::Origins::new(config.cors.allowed_origins);
+        let transport = rpc::Transport { origins, max_age: config.connection.max_age };
+        Ok(Self { api, store, workers, transport, listener, local_addr, shutdown: config.shutdown, ready, admin })
     }
 
     /// The address that is listened on, with the port that the system chose if none was asked for.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// The address for probes and metrics, if there is one.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(AdminServer::local_addr)
     }
 
     /// The store's statement counter, for tests that prove that a denied call makes no query.
@@ -96,31 +112,33 @@ impl App {
 
     /// Serves until `signal` resolves. Then, in this order: health says `NOT_SERVING`, the delay passes for load
     /// balancers to notice, no more connections or calls are taken, calls under way get the grace to end, what was
-    /// accepted is committed and answered, and the store is closed.
+    /// accepted is committed and answered, and the store is closed. The address for probes is there until the end.
     pub async fn run(self, signal: impl Future<Output = ()>) -> Result<(), AppError> {
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let ingest = self.api.ingest.clone();
+        let health = Health { reporter, ready: self.ready };
         // The store has just been opened. Whoever asks before the first probe shall find the service.
-        report(&reporter, ServingStatus::Serving).await;
-        let probe = tokio::spawn(probe(self.store.clone(), ingest.clone(), reporter.clone()));
+        health.report(true).await;
+        let probe = tokio::spawn(health.clone().probe(self.store.clone(), ingest.clone()));
         let prepare = tokio::spawn(prepare_daily(self.store.clone(), Arc::clone(&self.api.clock)));
         let (stop, stopped) = oneshot::channel::<()>();
         let until_stopped = async { drop(stopped.await) };
         let incoming = TcpListenerStream::new(self.listener);
-        let mut serving = tokio::spawn(rpc::serve(self.api, health_service, incoming, until_stopped));
+        let mut serving = tokio::spawn(rpc::serve(self.api, self.transport, health_service, incoming, until_stopped));
         let early = tokio::select! {
             ended = &mut serving => Some(ended),
             () = signal => None,
         };
         probe.abort();
         prepare.abort();
-        report(&reporter, ServingStatus::NotServing).await;
+        health.report(false).await;
         let result = match early {
             Some(ended) => flatten(ended),
-            None => drain(serving, stop, reporter, self.shutdown).await,
+            None => drain(serving, stop, health, self.shutdown).await,
         };
         ingest.close();
         self.workers.join().await;
+        drop(self.admin);
         tracing::info!("stopped");
         result
     }
@@ -151,11 +169,13 @@ async fn start_ingest(
     store: Store,
     clock: &Arc<dyn Clock>,
     notes: &Arc<NoteRules>,
+    metrics: &Metrics,
 ) -> Result<(Ingest, Workers), AppError> {
     let (wanted, clock, notes) = (config.append.workers, Arc::clone(clock), Arc::clone(notes));
     let opened = tokio::task::spawn_blocking(move || store.writers(wanted, &clock, &notes)).await;
-    let writers = opened.map_err(io::Error::other)??;
-    Ok(Ingest::start(writers, ingest_settings(config))?)
+    let writers = opened.map_err(io::Error::other)??.into_iter();
+    let measured = writers.map(|writer| Measured::new(writer.with_metrics(metrics.clone()), metrics.clone()));
+    Ok(Ingest::start(measured, ingest_settings(config))?)
 }
 
 fn ingest_settings(config: &Config) -> IngestSettings {
@@ -169,16 +189,13 @@ fn ingest_settings(config: &Config) -> IngestSettings {
 async fn drain(
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
     stop: oneshot::Sender<()>,
-    mut reporter: HealthReporter,
+    health: Health,
     shutdown: ShutdownConfig,
 ) -> Result<(), AppError> {
     tracing::info!(delay = ?shutdown.delay, grace = ?shutdown.grace, "shutting down");
     time::sleep(shutdown.delay).await;
     drop(stop);
-    // Ends the streams of those who watch the health, which would otherwise last until the grace has passed.
-    for service in HEALTH_NAMES {
-        reporter.clear_service_status(service).await;
-    }
+    health.clear().await;
     let abort = serving.abort_handle();
     match time::timeout(shutdown.grace, serving).await {
         Ok(ended) => flatten(ended),
@@ -205,28 +222,21 @@ async fn prepare_daily(store: Store, clock: Arc<dyn Clock>) {
     }
 }
 
-/// Keeps the health service informed whether the store answers and the append worker is there.
-async fn probe(store: Store, ingest: Ingest, reporter: HealthReporter) {
-    let mut ticks = time::interval(PROBE_EVERY);
-    // A store that is away lets each question wait; to ask all those that were missed at once helps nobody.
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut last = None;
-    loop {
-        ticks.tick().await;
-        let alive = store.ping().await;
-        let status = match alive.is_ok() && ingest.is_running() {
-            true => ServingStatus::Serving,
-            false => ServingStatus::NotServing,
-        };
-        if last.replace(status).is_none_or(|last| last != status) {
-            tracing::info!(?status, error = alive.err().map(tracing::field::display), "health");
-            report(&reporter, status).await;
-        }
+async fn serve_admin(admin: Admin, address: Option<SocketAddr>) -> Result<Option<AdminServer>, AppError> {
+    match address {
+        Some(address) => admin.serve(address).await.map(Some).map_err(bind_error(address)),
+        None => Ok(None),
     }
 }
 
-async fn report(reporter: &HealthReporter, status: ServingStatus) {
-    for service in HEALTH_NAMES {
-        reporter.set_service_status(service, status).await;
-    }
+fn bind_error(address: SocketAddr) -> impl Fn(io::Error) -> AppError {
+    move |error| AppError::Bind { address, error }
+}
+
+fn sampler(store: &Store, ingest: &Ingest, queue_events: usize) -> Sample {
+    let (store, ingest) = (store.clone(), ingest.clone());
+    Box::new(move |metrics| {
+        metrics.append().queue(queue_events.saturating_sub(ingest.room()), queue_events);
+        metrics.reads().pool(store.pool_state());
+    })
 }

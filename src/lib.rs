@@ -6,7 +6,7 @@
 //! ## How a call flows
 //!
 //! ```text
-//! main -> cli -> app -> rpc -> { ingest, query, export } -> auth, store -> model
+//! main -> cli -> app -> rpc -> { ingest, query, export } -> auth, store -> metrics -> model
 //! ```
 //!
 //! Imports run along these arrows only (`tests/layering.rs` enforces it). Each arrow is a change of type, so that a name
@@ -15,7 +15,8 @@
 //!
 //! | room | what it is |
 //! |---|---|
-//! | [`cli`], `config`, `telemetry` | the command line, the settings, the logs |
+//! | [`cli`], `config`, `telemetry` | the command line, the settings, logs and traces |
+//! | `metrics`, `admin` | what is counted, and the address where probes and Prometheus find it |
 //! | [`app`] | the composition root: open, bind, serve, drain, close |
 //! | `rpc` | the only room with services in it: the stack of layers, decode, encode, page tokens, statuses |
 //! | `ingest` | the append path: bounded queue, batches, one answer for each caller |
@@ -58,9 +59,11 @@
 //! | which status an error becomes | `rpc::status` |
 //! | append-only | the triggers of `migrations/` |
 
+mod admin;
 mod auth;
 mod export;
 mod ingest;
+mod metrics;
 mod model;
 mod query;
 mod rpc;

@@ -30,7 +30,7 @@ impl MigrateArgs {
     pub(super) fn run(self) -> Result<(), CliError> {
         let flags = Settings { database: self.database, log: self.log, ..Settings::default() };
         let loaded = self.file.load(flags)?;
-        telemetry::init(&loaded.config.log)?;
+        telemetry::init_logs(&loaded.config.log)?;
         serve::warn_of_unknown(&loaded.unknown_variables);
         let applied = app::migrate(&loaded.config.database, &SystemClock)?;
         print(&applied).map_err(|error| CliError::Io("write to standard output", error))

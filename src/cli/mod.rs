@@ -5,6 +5,7 @@
 mod demo;
 mod descriptor;
 mod grpcurl;
+mod healthcheck;
 mod migrate;
 mod serve;
 mod signals;
@@ -55,6 +56,8 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     /// Serve a temporary database with sample events, and print grpcurl commands to try on it
     Demo(demo::DemoArgs),
+    /// Ask the service on this machine, at its admin.listen, whether it serves; exit code 1 if not
+    Healthcheck(healthcheck::HealthcheckArgs),
     /// Write the protobuf descriptor set of the API to standard output
     Descriptor,
 }
@@ -74,6 +77,10 @@ enum CliError {
     Config(#[from] ConfigError),
     #[error("the descriptor set is binary: redirect it, as in `auditlog descriptor > auditlog.binpb`")]
     BinaryToTerminal,
+    #[error("there is no address to ask at: set AUDITLOG_ADMIN_LISTEN as for the service")]
+    NoAdminAddress,
+    #[error("the service is not ready")]
+    NotReady,
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
     #[error(transparent)]
@@ -119,6 +126,7 @@ impl Cli {
             Some(Command::Serve(serve)) => serve.run(),
             Some(Command::Migrate(migrate)) => migrate.run(),
             Some(Command::Demo(demo)) => demo.run(),
+            Some(Command::Healthcheck(healthcheck)) => healthcheck.run(),
             Some(Command::Descriptor) => descriptor::run(),
         }
     }
@@ -133,7 +141,7 @@ impl FileArg {
 impl CliError {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::BinaryToTerminal => ExitCode::from(2),
+            Self::Config(_) | Self::BinaryToTerminal | Self::NoAdminAddress => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     app::App,
     config::{Config, Loaded, Settings},
     model::SystemClock,
-    telemetry,
+    telemetry::{self, Telemetry},
 };
 
 use super::{CliError, FileArg, grpcurl::Grpcurl, signals::Signals};
@@ -30,15 +30,14 @@ impl ServeArgs {
     /// Serves until a signal comes.
     pub(super) fn run(self) -> Result<(), CliError> {
         let loaded = self.file.load(self.settings)?;
-        prepare(&loaded)?;
-        block_on(serve(loaded.config))
+        block_on(&loaded, serve(loaded.config.clone()))
     }
 }
 
 /// What comes before a server: checks, logs, and warnings of what is legal and yet dangerous.
-pub(super) fn prepare(loaded: &Loaded) -> Result<(), CliError> {
+fn prepare(loaded: &Loaded) -> Result<Telemetry, CliError> {
     loaded.config.validate()?;
-    telemetry::init(&loaded.config.log)?;
+    let telemetry = telemetry::init(&loaded.config.log)?;
     if let Some(file) = &loaded.file {
         info!(file = %file.display(), "read the configuration file");
     }
@@ -46,7 +45,7 @@ pub(super) fn prepare(loaded: &Loaded) -> Result<(), CliError> {
     if loaded.config.auth.trust_network {
         warn!("auth.trust_network is on: whoever reaches the address may claim to be anybody");
     }
-    Ok(())
+    Ok(telemetry)
 }
 
 pub(super) fn warn_of_unknown(variables: &[String]) {
@@ -55,10 +54,15 @@ pub(super) fn warn_of_unknown(variables: &[String]) {
     }
 }
 
-/// Runs `work` on a runtime of its own.
-pub(super) fn block_on(work: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+/// Prepares a server and runs it on a runtime of its own. What is to be exported goes out when it has ended.
+pub(super) fn block_on(loaded: &Loaded, work: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
     let runtime = runtime().map_err(|error| CliError::Io("start the runtime", error))?;
+    let telemetry = {
+        let _in_runtime = runtime.enter();
+        prepare(loaded)?
+    };
     let result = runtime.block_on(work);
+    telemetry.shut_down();
     runtime.shutdown_timeout(LAST_THREADS);
     result
 }
@@ -70,7 +74,7 @@ fn runtime() -> std::io::Result<Runtime> {
 async fn serve(config: Config) -> Result<(), CliError> {
     let mut signals = Signals::catch()?;
     let app = start(config.clone(), &mut signals).await?;
-    tell(&config, app.local_addr());
+    tell(&config, &app);
     Ok(app.run(signals.first()).await?)
 }
 
@@ -82,9 +86,10 @@ pub(super) async fn start(config: Config, signals: &mut Signals) -> Result<App, 
     }
 }
 
-fn tell(config: &Config, address: SocketAddr) {
+fn tell(config: &Config, app: &App) {
+    let (address, admin) = (app.local_addr(), app.admin_addr().map(tracing::field::display));
     let store = config.database.public_url();
-    info!(version = env!("CARGO_PKG_VERSION"), %address, store, auth = %config.auth.mode, "serving");
+    info!(version = env!("CARGO_PKG_VERSION"), %address, admin, store, auth = %config.auth.mode, "serving");
     info!("try: {}", first_call(address));
 }
 

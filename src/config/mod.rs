@@ -32,6 +32,12 @@ pub use values::{AuthMode, LogFormat};
 pub struct Config {
     /// Where gRPC is served.
     pub listen: SocketAddr,
+    /// `[admin]`.
+    pub admin: AdminConfig,
+    /// `[connection]`.
+    pub connection: ConnectionConfig,
+    /// `[cors]`.
+    pub cors: CorsConfig,
     /// `[database]`.
     pub database: DatabaseConfig,
     /// `[append]`.
@@ -48,6 +54,27 @@ pub struct Config {
     pub log: LogConfig,
     /// `[shutdown]`.
     pub shutdown: ShutdownConfig,
+}
+
+/// For those who watch the service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Where `/livez`, `/readyz` and `/metrics` are, over plain HTTP; `None`: nowhere.
+    pub listen: Option<SocketAddr>,
+}
+
+/// How connections are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionConfig {
+    /// How old one may get, more than zero; `None`: any age.
+    pub max_age: Option<Duration>,
+}
+
+/// Which web pages may call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CorsConfig {
+    /// Their origins, each `scheme://host` or `scheme://host:port`.
+    pub allowed_origins: BTreeSet<String>,
 }
 
 /// Where events are stored.
@@ -165,6 +192,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: (Ipv4Addr::LOCALHOST, 50051).into(),
+            admin: AdminConfig::default(),
+            connection: ConnectionConfig::default(),
+            cors: CorsConfig::default(),
             database: DatabaseConfig::default(),
             append: AppendConfig { workers: 2, queue_events: 4096 },
             auth: AuthConfig { mode: AuthMode::Metadata, trust_network: false },

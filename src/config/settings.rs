@@ -38,6 +38,15 @@ pub struct Settings {
     /// Address to serve gRPC on [default: 127.0.0.1:50051]
     #[arg(id = "listen", long, value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
+    /// `[admin]`.
+    #[command(flatten)]
+    pub admin: AdminSettings,
+    /// `[connection]`.
+    #[command(flatten)]
+    pub connection: ConnectionSettings,
+    /// `[cors]`.
+    #[command(flatten)]
+    pub cors: CorsSettings,
     /// `[database]`.
     #[command(flatten)]
     pub database: DatabaseSettings,
@@ -69,6 +78,9 @@ impl Settings {
     pub(super) fn or(self, lower: Self) -> Self {
         Self {
             listen: self.listen.or(lower.listen),
+            admin: self.admin.or(lower.admin),
+            connection: self.connection.or(lower.connection),
+            cors: self.cors.or(lower.cors),
             database: self.database.or(lower.database),
             append: self.append.or(lower.append),
             auth: self.auth.or(lower.auth),
@@ -78,6 +90,36 @@ impl Settings {
             limits: self.limits.or(lower.limits),
             roles: if self.roles.is_empty() { lower.roles } else { self.roles },
         }
+    }
+}
+
+table! {
+    /// `[admin]`.
+    AdminSettings("admin", "Watching") {
+        /// Address for /livez, /readyz and /metrics over plain HTTP; they show no event, so it may be any address. Unset:
+        /// none
+        #[arg(long = "admin-listen", value_name = "IP:PORT")]
+        listen: SocketAddr,
+    }
+}
+
+table! {
+    /// `[connection]`.
+    ConnectionSettings("connection", "Connections") {
+        /// How old a connection may get before its client is asked to make a new one, so that load spreads over new
+        /// replicas; calls under way may end. Unset: any age
+        #[arg(long = "connection-max-age", value_name = "DURATION")]
+        max_age: HumanDuration,
+    }
+}
+
+table! {
+    /// `[cors]`.
+    CorsSettings("cors", "Browsers (gRPC-Web)") {
+        /// Origins whose pages may call, such as https://console.example.com, separated by commas. A browser's call from
+        /// any other is refused. Unset: none
+        #[arg(long = "cors-allowed-origins", value_name = "ORIGINS")]
+        allowed_origins: NameSet,
     }
 }
 

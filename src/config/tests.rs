@@ -52,6 +52,9 @@ fn the_file_may_set_everything() {
     let config = config(include_str!("tests/all.toml"), &[], &[]);
     assert_eq!(config.validate().map_err(|error| error.to_string()), Ok(()));
     assert_eq!(config.listen, "[::1]:1".parse().unwrap());
+    assert_eq!(config.admin.listen, Some("0.0.0.0:9090".parse().unwrap()));
+    assert_eq!(config.connection.max_age, Some(Duration::from_secs(1800)));
+    assert_eq!(config.cors.allowed_origins, ["https://console.example.com".to_owned()].into());
     assert_eq!(config.database.url, "sqlite:///tmp/a.db");
     assert_eq!(config.database.statement_timeout, Duration::from_millis(1500));
     assert_eq!(config.notes.resource_types, ["a".to_owned(), "b".to_owned()].into());
@@ -157,6 +160,25 @@ fn a_value_that_cannot_be_is_refused(#[case] name: &str, #[case] value: &str, #[
     assert!(text.starts_with(expected) && !text.contains("s3cret"), "{text}");
 }
 
+#[rstest]
+#[case("https://console.example.com", true)]
+#[case("https://console.example.com:8443", true)]
+#[case("http://localhost:3000", true)]
+#[case("http://[::1]:3000", true)]
+#[case("*", false)]
+#[case("null", false)]
+#[case("console.example.com", false)]
+#[case("https://console.example.com/", false)]
+#[case("https://console.example.com/app", false)]
+#[case("https://console.example.com:443", false)]
+#[case("https://Console.example.com", false)]
+#[case("https://ann@console.example.com", false)]
+#[case("ftp://console.example.com", false)]
+fn an_origin_is_as_browsers_write_it(#[case] origin: &str, #[case] accepted: bool) {
+    let loaded = load("", &[("AUDITLOG_CORS_ALLOWED_ORIGINS", origin)], &[]);
+    assert_eq!(loaded.is_ok(), accepted, "{loaded:?}");
+}
+
 #[test]
 fn a_role_that_cannot_be_is_refused() {
     let text = refusal("[roles.auditor]\npermissions = []", &[], &[]);
@@ -216,7 +238,8 @@ fn names_follow_the_rule_and_help_tells_the_defaults() {
         assert_eq!(argument.get_long(), Some(id.replace(['.', '_'], "-").as_str()));
         let help = argument.get_help().unwrap().to_string();
         let Some((_, default)) = help.split_once("[default: ") else {
-            assert_eq!(id, "database.url_file");
+            let have_none = ["database.url_file", "admin.listen", "connection.max_age", "cors.allowed_origins"];
+            assert!(have_none.contains(&id), "{id}");
             continue;
         };
         let variable = (variable(id), default.trim_end_matches(']'));

@@ -7,11 +7,12 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use crate::{auth::Policy, model::Limits};
 
 use super::{
-    AppendConfig, AuthConfig, AuthMode, Config, DatabaseConfig, LogConfig, NotesConfig, ShutdownConfig, database_url,
+    AdminConfig, AppendConfig, AuthConfig, AuthMode, Config, ConnectionConfig, CorsConfig, DatabaseConfig, LogConfig,
+    NotesConfig, ShutdownConfig, database_url,
     error::ConfigError,
     settings::{
-        AppendSettings, AuthSettings, DatabaseSettings, LimitsSettings, LogSettings, NotesSettings, Settings,
-        ShutdownSettings,
+        AdminSettings, AppendSettings, AuthSettings, ConnectionSettings, CorsSettings, DatabaseSettings,
+        LimitsSettings, LogSettings, NotesSettings, Settings, ShutdownSettings,
     },
     values::{HumanDuration, Limit, SecretUrl},
 };
@@ -54,6 +55,9 @@ impl Settings {
         let default = Config::default();
         Ok(Config {
             listen: self.listen.unwrap_or(default.listen),
+            admin: self.admin.resolve(),
+            connection: self.connection.resolve()?,
+            cors: self.cors.resolve()?,
             database: self.database.resolve(default.database)?,
             append: self.append.resolve(default.append),
             auth: self.auth.resolve(default.auth),
@@ -64,6 +68,48 @@ impl Settings {
             shutdown: self.shutdown.resolve(default.shutdown),
         })
     }
+}
+
+impl AdminSettings {
+    fn resolve(self) -> AdminConfig {
+        AdminConfig { listen: self.listen }
+    }
+}
+
+impl ConnectionSettings {
+    fn resolve(self) -> Result<ConnectionConfig, ConfigError> {
+        let max_age = self.max_age.map(|age| age.0);
+        match max_age.is_some_and(|age| age.is_zero()) {
+            true => Err(ConfigError::value("connection.max_age", "must be more than zero; leave it unset for any age")),
+            false => Ok(ConnectionConfig { max_age }),
+        }
+    }
+}
+
+impl CorsSettings {
+    fn resolve(self) -> Result<CorsConfig, ConfigError> {
+        let allowed_origins = self.allowed_origins.map(|names| names.0).unwrap_or_default();
+        match allowed_origins.iter().find(|origin| !is_origin(origin)) {
+            Some(origin) => Err(ConfigError::value(
+                "cors.allowed_origins",
+                format!("{origin:?} is no origin such as https://console.example.com; name each one, without a path"),
+            )),
+            None => Ok(CorsConfig { allowed_origins }),
+        }
+    }
+}
+
+/// As a browser writes it: in lower case, without a default port, a path or a slash at the end.
+fn is_origin(text: &str) -> bool {
+    let Ok(uri) = text.parse::<http::Uri>() else { return false };
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return false };
+    let default_port = match scheme {
+        "https" => 443,
+        "http" => 80,
+        _ => return false,
+    };
+    let is_bare = authority.port_u16() != Some(default_port) && !authority.as_str().contains('@');
+    is_bare && text == format!("{scheme}://{authority}").to_lowercase()
 }
 
 impl DatabaseSettings {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     auth::{Export, Permit, Record},
     ingest::{Ingest, IngestError},
-    model::{ActionType, Clock, Content, EventDraft, IdOrigin, Resource, Scope, TimeId, Timestamp},
+    model::{ActionType, Clock, Content, EventDraft, IdOrigin, Resource, Scope, TimeId, Timestamp, TraceIdOrigin},
 };
 
 use super::{ExportError, ExportRequest};
@@ -113,7 +113,8 @@ impl Diary {
         let resource = Resource { kind: RESOURCE_TYPE.to_owned(), id: self.id.to_string(), name: String::new() };
         let actor = self.permit.principal().clone();
         let content = Content { resource, actor, message, changes: Vec::new(), context: None, attributes };
-        let draft = EventDraft { id, id_origin: IdOrigin::Server, action, content };
+        let draft =
+            EventDraft { id, id_origin: IdOrigin::Server, action, content, trace_id_origin: TraceIdOrigin::Client };
         self.ingest.record(vec![(self.permit.clone(), draft)]).await.map(drop)
     }
 }

@@ -172,6 +172,11 @@ impl CsvExport {
         chunk
     }
 
+    /// How many rows were sent so far.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
     /// How much was sent so far.
     pub fn summary(&self) -> ExportSummary {
         ExportSummary { rows: self.rows, sha256: self.hash.clone().finalize().into() }

@@ -135,6 +135,11 @@ impl Ingest {
         &self.queues[worker_of(tenant, self.queues.len())]
     }
 
+    /// How many events and notes the queue would still take.
+    pub fn room(&self) -> usize {
+        self.room.available_permits()
+    }
+
     async fn append(&self, entries: Vec<Entry>) -> Result<Vec<Receipt>, IngestError> {
         let wanted = u32::try_from(entries.len()).map_err(|_| IngestError::QueueFull)?;
         let room = Arc::clone(&self.room).try_acquire_many_owned(wanted).map_err(|error| match error {

@@ -7,7 +7,9 @@
 mod batch;
 mod commit;
 mod handle;
+mod measured;
 #[cfg(test)]
 mod tests;
 
 pub use handle::{Ingest, IngestError, IngestSettings, Workers};
+pub use measured::Measured;

@@ -9,7 +9,7 @@ use crate::{
     auth::{Authorizer, Grant, Permit, Policy, Principal, Record},
     model::{
         ActionType, Actor, ActorType, Clock as _, Content, Entry, EventDraft, EventFilter, IdOrigin, NoteRules, Order,
-        PageQuery, Rejection, Resource, Scope, SystemClock, TimeId,
+        PageQuery, Rejection, Resource, Scope, SystemClock, TimeId, TraceIdOrigin,
     },
     store::{EventPage, Outcome, PageBounds, Store, StoreError, StoreSettings, Writer},
 };
@@ -114,7 +114,13 @@ fn draft(n: u8, id_origin: IdOrigin) -> EventDraft {
         context: None,
         attributes: Default::default(),
     };
-    EventDraft { id: TimeId::at(time, [n; 10]).unwrap(), id_origin, action: ActionType::Create, content }
+    EventDraft {
+        id: TimeId::at(time, [n; 10]).unwrap(),
+        id_origin,
+        action: ActionType::Create,
+        content,
+        trace_id_origin: TraceIdOrigin::Client,
+    }
 }
 
 /// What the caller is told, and what a retry with the same id then gives.

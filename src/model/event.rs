@@ -9,6 +9,7 @@ use super::{
     clock::Timestamp,
     name::{EventName, Scope},
     time_id::{EventId, NoteId},
+    trace_id::TraceId,
 };
 
 /// What was done to the resource.
@@ -139,6 +140,17 @@ pub struct Content {
     pub attributes: BTreeMap<String, String>,
 }
 
+impl Content {
+    fn trace_id(&self) -> &str {
+        self.context.as_ref().map_or("", |context| &context.trace_id)
+    }
+
+    fn untraced(&self) -> Self {
+        let context = self.context.clone().map(|context| RequestContext { trace_id: String::new(), ..context });
+        Self { context: context.filter(|context| *context != RequestContext::default()), ..self.clone() }
+    }
+}
+
 /// Who chose the id: only a client's own id makes a retry safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdOrigin {
@@ -159,6 +171,38 @@ pub struct EventDraft {
     pub action: ActionType,
     /// The rest of what the client told.
     pub content: Content,
+    /// Whether the client told the trace id that is in the content.
+    pub trace_id_origin: TraceIdOrigin,
+}
+
+/// Who told an event's trace id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TraceIdOrigin {
+    /// The client, or nobody.
+    Client,
+    /// The trace in which the call came. A retry may come in another one.
+    Call,
+}
+
+impl EventDraft {
+    /// Puts the trace in which the call came where the client has told none.
+    pub fn traced(mut self, trace_id: Option<TraceId>) -> Self {
+        let Some(trace_id) = trace_id else { return self };
+        let context = self.content.context.get_or_insert_default();
+        if context.trace_id.is_empty() {
+            context.trace_id = trace_id.to_string();
+            self.trace_id_origin = TraceIdOrigin::Call;
+        }
+        self
+    }
+
+    /// Whether the client told what `stored` holds. Where it told no trace id, one that a call may have filled in is no
+    /// difference: the same event sent once more, from another trace, stays the same event.
+    pub fn tells(&self, stored: &Content) -> bool {
+        let told_none = self.trace_id_origin == TraceIdOrigin::Call || self.content.trace_id().is_empty();
+        let may_be_filled = stored.trace_id().is_empty() || TraceId::parse(stored.trace_id()).is_some();
+        *stored == self.content || (told_none && may_be_filled && stored.untraced() == self.content.untraced())
+    }
 }
 
 /// A validated note that has no place in the log yet.

@@ -12,13 +12,14 @@ pub mod name;
 pub mod page;
 pub mod rules;
 pub mod time_id;
+pub mod trace_id;
 pub mod wire;
 
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use event::{
     ActionType, Actor, ActorType, Content, Draft, Entry, Erasure, Event, EventBody, EventDraft, EventReceipt,
     FieldChange, IdOrigin, NoteBody, NoteDraft, NoteReceipt, Receipt, RequestContext, Resource, Salt, Sealed,
-    UpdateNote,
+    TraceIdOrigin, UpdateNote,
 };
 pub use filter::{EventFilter, Order};
 pub use limits::{Limits, TextRule};
@@ -26,3 +27,4 @@ pub use name::{EventName, NameError, Scope};
 pub use page::{PageQuery, Position};
 pub use rules::{NoteRefusal, NoteRules, Rejection};
 pub use time_id::{EventId, NoteId, TimeId};
+pub use trace_id::TraceId;

@@ -18,6 +18,10 @@ use tower::{Layer, Service};
 use tracing::{Span, field::Empty};
 
 use super::request_id::RequestId;
+use crate::{
+    metrics::Metrics,
+    telemetry::{self, trace_parent::TraceParent},
+};
 
 /// The paths of health checks and reflection begin with it. They come often and tell little.
 const PLUMBING: &str = "/grpc.";
@@ -25,20 +29,24 @@ const PLUMBING: &str = "/grpc.";
 const MAX_METHOD_BYTES: usize = 128;
 
 /// Adds [`LogAccess`] to a service.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AccessLogLayer;
+#[derive(Clone, Debug)]
+pub struct AccessLogLayer {
+    /// What counts the calls.
+    pub metrics: Metrics,
+}
 
-/// Runs each call in a span of its own, and logs its end.
+/// Runs each call in a span of its own, counts it, and logs its end.
 #[derive(Clone, Debug)]
 pub struct LogAccess<S> {
     inner: S,
+    metrics: Metrics,
 }
 
 impl<S> Layer<S> for AccessLogLayer {
     type Service = LogAccess<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        LogAccess { inner }
+        LogAccess { inner, metrics: self.metrics.clone() }
     }
 }
 
@@ -54,8 +62,13 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<A>) -> Self::Future {
-        let line = Line::begin(&request);
+    fn call(&mut self, mut request: Request<A>) -> Self::Future {
+        let trace_parent = TraceParent::of(request.headers());
+        let line = Line::begin(&request, trace_parent, self.metrics.clone());
+        request.extensions_mut().insert(self.metrics.clone());
+        if let Some(trace_parent) = trace_parent {
+            request.extensions_mut().insert(trace_parent);
+        }
         let entered = line.span.clone().entered();
         let future = self.inner.call(request);
         drop(entered);
@@ -67,20 +80,32 @@ where
 #[derive(Debug)]
 struct Line {
     span: Span,
-    is_plumbing: bool,
+    uri: Uri,
+    metrics: Metrics,
     begun: Instant,
     /// Cancelled, until the call has ended in another way.
     code: Code,
 }
 
 impl Line {
-    fn begin<A>(request: &Request<A>) -> Self {
-        let method = method(request.uri());
+    fn begin<A>(request: &Request<A>, trace_parent: Option<TraceParent>, metrics: Metrics) -> Self {
+        let uri = request.uri().clone();
+        let method = method(&uri);
         let request_id = RequestId::of(request.extensions());
         // At level error, so that whatever is logged within has its fields also where less is logged.
-        let span =
-            tracing::error_span!("call", method, request_id = request_id.as_str(), principal = Empty, scope = Empty);
-        Self { span, is_plumbing: method.starts_with(PLUMBING), begun: Instant::now(), code: Code::Cancelled }
+        let span = tracing::error_span!(
+            "call",
+            method,
+            request_id = request_id.as_str(),
+            trace_id = trace_parent.map(|parent| display(parent.trace_id)),
+            parent_span_id = trace_parent.map(|parent| display(parent.span_id)),
+            otel.kind = Empty,
+            otel.name = Empty,
+            principal = Empty,
+            scope = Empty
+        );
+        telemetry::begin_call(&span, method, trace_parent);
+        Self { span, uri, metrics, begun: Instant::now(), code: Code::Cancelled }
     }
 
     fn end(mut self, code: Code) {
@@ -91,8 +116,11 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         let _entered = self.span.enter();
-        let (code, latency_ms) = (self.code, self.begun.elapsed().as_micros() as f64 / 1000.0);
-        match self.is_plumbing {
+        let (code, took) = (self.code, self.begun.elapsed());
+        self.metrics.calls().ended(self.uri.path(), code as usize, took);
+        telemetry::end_call(&self.span, code as i32);
+        let latency_ms = took.as_micros() as f64 / 1000.0;
+        match self.uri.path().starts_with(PLUMBING) {
             true => tracing::debug!(?code, latency_ms, "call ended"),
             false => tracing::info!(?code, latency_ms, "call ended"),
         }

@@ -6,7 +6,9 @@ use tracing::{Span, field::display};
 use super::{request_id::RequestId, status::Failure};
 use crate::{
     auth::{Authentication, Principal},
-    model::Scope,
+    metrics::Metrics,
+    model::{Scope, TraceId},
+    telemetry::trace_parent::TraceParent,
 };
 
 /// What the layers found out about a call.
@@ -14,6 +16,8 @@ use crate::{
 pub struct Call {
     request_id: RequestId,
     authentication: Option<Authentication>,
+    trace_parent: Option<TraceParent>,
+    metrics: Option<Metrics>,
 }
 
 impl Call {
@@ -21,7 +25,15 @@ impl Call {
     pub fn open<M>(request: Request<M>) -> (Self, M) {
         let (_, mut extensions, message) = request.into_parts();
         let authentication = extensions.remove();
-        (Self { request_id: RequestId::of(&extensions), authentication }, message)
+        (
+            Self {
+                request_id: RequestId::of(&extensions),
+                authentication,
+                trace_parent: extensions.remove(),
+                metrics: extensions.remove(),
+            },
+            message,
+        )
     }
 
     /// Who calls; the log line gets it too. A call that came around the layer that finds out is a fault of ours.
@@ -38,6 +50,11 @@ impl Call {
         Span::current().record("scope", display(scope));
     }
 
+    /// The trace from which the call came, if it told one.
+    pub fn trace_id(&self) -> Option<TraceId> {
+        self.trace_parent.map(|parent| parent.trace_id)
+    }
+
     /// The name of the call.
     pub fn request_id(&self) -> &RequestId {
         &self.request_id
@@ -45,6 +62,14 @@ impl Call {
 
     /// The reply on the wire.
     pub fn reply<T>(&self, result: Result<T, Failure>) -> Result<Response<T>, Status> {
-        result.map(Response::new).map_err(|failure| failure.into_status(&self.request_id))
+        result.map(Response::new).map_err(|failure| self.fail(failure))
+    }
+
+    /// The answer to a call that failed, which is counted here if it was refused at the door.
+    pub fn fail(&self, failure: Failure) -> Status {
+        if let Some(metrics) = &self.metrics {
+            failure.count(metrics.calls());
+        }
+        failure.into_status(&self.request_id)
     }
 }

@@ -12,7 +12,7 @@ use super::{
     request_id::RequestId,
     status::{self, Failure},
 };
-use crate::{export::CsvExport, proto::google::api::HttpBody};
+use crate::{export::CsvExport, metrics::Metrics, proto::google::api::HttpBody};
 
 const CONTENT_TYPE: &str = "text/csv; charset=utf-8";
 
@@ -20,9 +20,9 @@ const CONTENT_TYPE: &str = "text/csv; charset=utf-8";
 pub type CsvStream = Pin<Box<dyn Stream<Item = Result<HttpBody, Status>> + Send>>;
 
 /// The reply to an export: what is known of it beforehand as initial metadata, and its pieces.
-pub fn response(export: CsvExport, request_id: RequestId) -> Result<Response<CsvStream>, Failure> {
+pub fn response(export: CsvExport, request_id: RequestId, metrics: Metrics) -> Result<Response<CsvStream>, Failure> {
     let (log_size, disposition) = (export.log_size(), disposition(&export.file_name())?);
-    let mut response = Response::new(pieces(export, request_id));
+    let mut response = Response::new(pieces(export, request_id, metrics));
     let metadata: &mut MetadataMap = response.metadata_mut();
     metadata.insert(status::LOG_SIZE, AsciiMetadataValue::from(log_size));
     metadata.insert("content-disposition", disposition);
@@ -38,17 +38,21 @@ fn disposition(file_name: &str) -> Result<AsciiMetadataValue, Failure> {
 
 /// Each piece is made when the transport asks for it, and it asks when the reader has taken the one before. So a slow
 /// reader stops the work and holds no memory, and one that goes away drops the export.
-fn pieces(export: CsvExport, request_id: RequestId) -> CsvStream {
-    Box::pin(stream::unfold(Some(export), move |export| next_piece(export, request_id.clone())))
+fn pieces(export: CsvExport, request_id: RequestId, metrics: Metrics) -> CsvStream {
+    Box::pin(stream::unfold(Some(export), move |export| next_piece(export, request_id.clone(), metrics.clone())))
 }
 
 async fn next_piece(
     export: Option<CsvExport>,
     request_id: RequestId,
+    metrics: Metrics,
 ) -> Option<(Result<HttpBody, Status>, Option<CsvExport>)> {
     let mut export = export?;
     // The layer that catches panics has done its work when the reply's head is out: here it is up to us.
-    match AssertUnwindSafe(export.next_chunk()).catch_unwind().await {
+    let rows_before = export.rows();
+    let piece = AssertUnwindSafe(export.next_chunk()).catch_unwind().await;
+    metrics.reads().exported(export.rows() - rows_before);
+    match piece {
         Ok(Ok(Some(data))) => Some((Ok(http_body(data)), Some(export))),
         // The one way to send trailing metadata with a stream: tonic's server writes the status of an `Err` into the
         // trailers as it is, metadata included, and ends the stream (tonic 0.14, codec/encode.rs, `poll_frame` of

@@ -11,6 +11,8 @@ mod decode;
 mod encode;
 mod export_stream;
 mod fresh_id;
+mod methods;
+mod origin;
 mod page_token;
 mod request_id;
 mod service;
@@ -33,6 +35,7 @@ use crate::{
     auth::Authorizer,
     export::Exporter,
     ingest::Ingest,
+    metrics::Metrics,
     model::{Clock, Limits, NoteRules},
     proto::{
         self,
@@ -40,6 +43,9 @@ use crate::{
     },
     query::Query,
 };
+
+pub use methods::paths as method_paths;
+pub use origin::Origins;
 
 /// The service's full name, as in paths, reflection and health checks.
 pub const SERVICE_NAME: &str = audit_log_service_server::SERVICE_NAME;
@@ -71,8 +77,19 @@ pub struct Api {
     pub limits: Limits,
     /// Which events take notes.
     pub notes: Arc<NoteRules>,
+    /// Counts.
+    pub metrics: Metrics,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
+}
+
+/// How connections are served.
+#[derive(Clone, Debug, Default)]
+pub struct Transport {
+    /// Which web pages may call.
+    pub origins: Origins,
+    /// How old a connection may get.
+    pub max_age: Option<Duration>,
 }
 
 /// The server as it is served: all services inside the [`stack`]. Tests serve it over an in-memory duplex.
@@ -84,20 +101,29 @@ pub type ApiRouter = Router<Stacked<stack::Stack, Identity>>;
 /// Only if a connection cannot be set up; a failed accept is passed over.
 pub async fn serve(
     api: Api,
+    transport: Transport,
     health: HealthServer<impl Health>,
     incoming: impl Stream<Item = io::Result<TcpStream>>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    router(api, health).serve_with_incoming_shutdown(incoming.then(accepted), shutdown).await
+    router(api, transport, health).serve_with_incoming_shutdown(incoming.then(accepted), shutdown).await
 }
 
 /// All services inside the stack, with the transport's settings.
-pub fn router(api: Api, health: HealthServer<impl Health>) -> ApiRouter {
-    Server::builder()
+pub fn router(api: Api, transport: Transport, health: HealthServer<impl Health>) -> ApiRouter {
+    let server = Server::builder();
+    let server = match transport.max_age {
+        // Without a grace: with one, tonic 0.14 cuts the connection and never asks its client to go.
+        Some(age) => server.max_connection_age(age),
+        None => server,
+    };
+    server
+        // Browsers speak gRPC-Web over HTTP/1.1 as well; everything else in HTTP/1.1 is refused.
+        .accept_http1(true)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
-        .layer(stack::stack())
+        .layer(stack::stack(api.metrics.clone(), transport.origins))
         .add_routes(routes(api, health))
 }
 

@@ -61,7 +61,7 @@ impl AuditLogService for Api {
 
     async fn export_csv(&self, request: Request<ExportCsvRequest>) -> Result<Response<CsvStream>, Status> {
         let (call, message) = Call::open(request);
-        self.export(&call, message).await.map_err(|failure| failure.into_status(call.request_id()))
+        self.export(&call, message).await.map_err(|failure| call.fail(failure))
     }
 
     async fn add_update_note(
@@ -80,7 +80,7 @@ impl Api {
         call.concerns(&scope);
         let permit = self.authorizer.record(principal, &scope)?;
         let draft = self.decoder().record(message, fresh_id(&*self.clock)?)?;
-        let receipts = self.ingest.record(vec![(permit, draft)]).await?;
+        let receipts = self.ingest.record(vec![(permit, draft.traced(call.trace_id()))]).await?;
         Ok(RecordEventResponse { receipt: Some(encode::event_receipt(only(&receipts)?)) })
     }
 
@@ -95,7 +95,8 @@ impl Api {
         let permits = self.record_permits(principal, &scopes)?;
         let fresh = fresh_ids(&*self.clock, message.requests.len())?;
         let drafts = self.decoder().batch(message, &scopes, fresh)?;
-        let receipts = self.ingest.record(permits.into_iter().zip(drafts).collect()).await?;
+        let traced = drafts.into_iter().map(|draft| draft.traced(call.trace_id()));
+        let receipts = self.ingest.record(permits.into_iter().zip(traced).collect()).await?;
         Ok(BatchRecordEventsResponse { receipts: receipts.iter().map(encode::event_receipt).collect() })
     }
 
@@ -154,7 +155,7 @@ impl Api {
         let permit = self.authorizer.export(principal, &scope)?;
         let request = self.decoder().export(&message, &scope)?;
         let export = self.exporter.start(permit, request).await?;
-        export_stream::response(export, call.request_id().clone())
+        export_stream::response(export, call.request_id().clone(), self.metrics.clone())
     }
 
     async fn add_note(&self, call: &Call, message: AddUpdateNoteRequest) -> Result<AddUpdateNoteResponse, Failure> {

@@ -1,23 +1,49 @@
 //! What every call passes on its way in, from the outside to the inside.
 
-use super::{
-    access_log::AccessLogLayer, catch_panic::CatchPanicLayer, request_id::RequestIdLayer, unreadable::UnreadableLayer,
+use tonic_web::GrpcWebLayer;
+use tower::{
+    layer::util::Identity,
+    util::{Either, option_layer},
 };
-use crate::auth::authenticate::AuthenticateLayer;
+use tower_http::cors::CorsLayer;
+
+use super::{
+    access_log::AccessLogLayer,
+    catch_panic::CatchPanicLayer,
+    origin::{OriginLayer, Origins},
+    request_id::RequestIdLayer,
+    unreadable::UnreadableLayer,
+};
+use crate::{auth::authenticate::AuthenticateLayer, metrics::Metrics};
 
 /// The layers, the outermost first.
-pub type Stack = (RequestIdLayer, AccessLogLayer, CatchPanicLayer, AuthenticateLayer, UnreadableLayer);
+pub type Stack = (
+    Either<CorsLayer, Identity>,
+    GrpcWebLayer,
+    RequestIdLayer,
+    AccessLogLayer,
+    CatchPanicLayer,
+    OriginLayer,
+    AuthenticateLayer,
+    UnreadableLayer,
+);
 
 /// The layers around all services, health and reflection included.
-pub fn stack() -> Stack {
+pub fn stack(metrics: Metrics, origins: Origins) -> Stack {
     (
-        // First, because everything below names the call by it: the span, the log, an opaque error. The reply has it too.
+        // Outermost, because a preflight is no call, and because a refusal must be readable to a page that may call.
+        option_layer(origins.cors()),
+        // Turns gRPC-Web into gRPC, so that nothing below knows of it; gRPC passes as it is.
+        GrpcWebLayer::new(),
+        // First of a call, because everything below names the call by it: the span, the log, an opaque error. The reply has it too.
         RequestIdLayer,
         // Around whatever may fail, so that a call that panics, or is refused early, or is dropped, has its line as well.
-        AccessLogLayer,
+        AccessLogLayer { metrics },
         // A bug must cost one call, not the connection with all the others on it. Inside the span, so that the log says
         // which call it was, and the line above says INTERNAL.
         CatchPanicLayer,
+        // Before anybody is believed: a page that may not call may not claim to be somebody.
+        OriginLayer { origins },
         // It refuses nobody, it only finds out who calls; what a service does without a principal is decided there, and
         // health and reflection ask for none.
         AuthenticateLayer,

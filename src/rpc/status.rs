@@ -16,6 +16,7 @@ use crate::{
     auth::{CredentialsError, Denied},
     export::{ExportError, ExportSummary},
     ingest::IngestError,
+    metrics::CallMetrics,
     model::{NoteRefusal, Rejection},
     proto::auditlog::v1::ErrorReason,
     store::StoreError,
@@ -49,6 +50,9 @@ pub enum Failure {
     /// The caller may not do that.
     #[error(transparent)]
     Denied(#[from] Denied),
+    /// A web page that may not call.
+    #[error("pages of {0} may not call; the setting cors.allowed_origins names those that may")]
+    Origin(String),
     /// The request breaks rules.
     #[error("{0}")]
     Invalid(Violations),
@@ -105,6 +109,16 @@ impl Failure {
         self.answer(request_id).into_status()
     }
 
+    /// Counts a call that was refused at the door.
+    pub fn count(&self, metrics: &CallMetrics) {
+        match self {
+            Self::Credentials(CredentialsError::Missing) => metrics.authentication_failed("missing"),
+            Self::Credentials(CredentialsError::Invalid { .. }) => metrics.authentication_failed("invalid"),
+            Self::Denied(denied) => metrics.denied(denied.permission),
+            _ => (),
+        }
+    }
+
     fn log(&self, request_id: &RequestId) {
         let id = request_id.as_str();
         match self {
@@ -131,6 +145,7 @@ impl Failure {
                 Answer::new(Code::Unauthenticated, Reason::CredentialsInvalid, error)
             }
             Self::Denied(denied) => Answer::of_denied(&denied),
+            Self::Origin(_) => Answer::new(Code::PermissionDenied, Reason::PermissionMissing, self),
             Self::Invalid(violations) => Answer::invalid(&violations),
             Self::PageToken(error) => Answer::new(Code::InvalidArgument, Reason::PageTokenInvalid, error),
             Self::EventNotFound => Answer::new(Code::NotFound, Reason::EventNotFound, self),

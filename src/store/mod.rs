@@ -12,7 +12,10 @@ use std::{
 use diesel::{prelude::*, r2d2::Pool};
 use tokio::sync::Semaphore;
 
-use crate::model::{Clock, Event, EventId, NoteRules, PageQuery, Scope, Timestamp};
+use crate::{
+    metrics::PoolState,
+    model::{Clock, Event, EventId, NoteRules, PageQuery, Scope, Timestamp},
+};
 
 mod append;
 mod conn;
@@ -128,6 +131,13 @@ impl Store {
     /// How many statements the store has run since it was opened.
     pub fn statements(&self) -> u64 {
         self.target.statements()
+    }
+
+    /// The read pool at this moment.
+    pub fn pool_state(&self) -> PoolState {
+        let state = self.pool.state();
+        let in_use = state.connections.saturating_sub(state.idle_connections);
+        PoolState { in_use, idle: state.idle_connections, size: self.pool.max_size() }
     }
 
     async fn read<T: Send + 'static>(

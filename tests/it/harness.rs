@@ -83,6 +83,8 @@ pub struct TestApp {
     pub client: Client,
     pub channel: Channel,
     pub address: std::net::SocketAddr,
+    /// Where probes and metrics are, if the settings ask for it.
+    pub admin: Option<std::net::SocketAddr>,
     pub clock: Arc<TestClock>,
     pub database: Arc<Database>,
     statements: Box<dyn Fn() -> u64 + Send + Sync>,
@@ -107,13 +109,13 @@ impl TestApp {
         change(&mut config);
         let clock = Arc::new(TestClock(AtomicI64::new(START_MILLIS * 1000)));
         let app = App::start(config, Arc::clone(&clock) as Arc<dyn Clock>).await.unwrap();
-        let address = app.local_addr();
+        let (address, admin) = (app.local_addr(), app.admin_addr());
         let statements = Box::new(app.statement_counter());
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(app.run(async { drop(stopped.await) }));
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
         let client = AuditLogServiceClient::new(channel.clone());
-        Self { client, channel, address, clock, database, statements, stop: Some(stop), running }
+        Self { client, channel, address, admin, clock, database, statements, stop: Some(stop), running }
     }
 
     /// How many statements the store has run.

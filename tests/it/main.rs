@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
+mod admin;
 mod auth;
 mod auth_table;
 mod calls;
@@ -11,14 +12,17 @@ mod cloudtrail;
 mod errors;
 mod export;
 mod export_course;
+mod gateway;
 mod grpcurl;
 mod harness;
 mod hostile;
+mod http1;
 mod lifecycle;
 mod list;
 mod memory;
 mod model;
 mod notes;
+mod otlp;
 mod outage;
 mod pages;
 #[allow(dead_code, reason = "the benchmarks share it and use other parts of it")]
@@ -26,4 +30,6 @@ mod postgres;
 mod process;
 mod readme;
 mod record;
+mod trace;
 mod walk;
+mod web;

@@ -55,8 +55,7 @@ impl DemoArgs {
         let loaded = self.file.load(flags)?;
         let directory = temporary_directory().map_err(|error| CliError::Io("make a temporary directory", error))?;
         let config = demo_config(&loaded.config, &directory);
-        serve::prepare(&Loaded { config: config.clone(), ..loaded })?;
-        serve::block_on(demo(config))
+        serve::block_on(&Loaded { config: config.clone(), ..loaded }, demo(config))
     }
 }
 

@@ -8,7 +8,7 @@ use super::{Decoder, Path, Violations};
 use crate::{
     model::{
         ActionType, Actor, ActorType, Content, EventDraft, FieldChange, RequestContext, Resource, TextRule,
-        limits::RESERVED_TYPE_PREFIX, time_id::TimeId,
+        TraceIdOrigin, limits::RESERVED_TYPE_PREFIX, time_id::TimeId,
     },
     proto::auditlog::v1 as proto,
 };
@@ -32,7 +32,7 @@ impl Decoder<'_> {
         let event = self.require(path.field("event"), request.event, "is required");
         let (action, content) = self.event(path.field("event"), without_output_only(event?))?;
         let (id, id_origin) = identity?;
-        Some(EventDraft { id, id_origin, action, content })
+        Some(EventDraft { id, id_origin, action, content, trace_id_origin: TraceIdOrigin::Client })
     }
 
     fn event(&mut self, path: Path<'_>, event: proto::Event) -> Option<(ActionType, Content)> {

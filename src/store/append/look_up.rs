@@ -1,10 +1,11 @@
 //! What the log has of the ids that a batch names, read inside the transaction that holds the heads.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use diesel::{dsl::count_star, prelude::*};
 
 use crate::{
+    metrics::AppendMetrics,
     model::{Draft, Entry},
     store::{
         conn::AnyConnection,
@@ -27,10 +28,17 @@ struct Ids {
 }
 
 /// Locks the heads of the batch's tenants and looks up all ids that it names.
-pub(super) fn look_up(connection: &mut AnyConnection, batch: &[&[Entry]]) -> Result<Known, StoreError> {
+pub(super) fn look_up(
+    connection: &mut AnyConnection,
+    batch: &[&[Entry]],
+    metrics: &AppendMetrics,
+) -> Result<Known, StoreError> {
     let ids = ids_by_tenant(batch);
     let mut known: Known = ids.keys().map(|tenant| ((*tenant).to_owned(), KnownLog::default())).collect();
-    for (tenant, size) in locked_heads(connection, ids.keys().copied())? {
+    let begun = Instant::now();
+    let heads = locked_heads(connection, ids.keys().copied())?;
+    metrics.head_lock(begun.elapsed());
+    for (tenant, size) in heads {
         known.entry(tenant).or_default().size = size;
     }
     for (tenant, ids) in ids {

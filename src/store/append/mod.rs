@@ -13,7 +13,10 @@ mod transaction;
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::model::{Clock, Draft, Entry, NoteRules, Receipt, Rejection, Salt};
+use crate::{
+    metrics::Metrics,
+    model::{Clock, Draft, Entry, NoteRules, Receipt, Rejection, Salt},
+};
 
 use self::{
     plan::{Known, KnownLog, Plan},
@@ -41,6 +44,7 @@ pub struct Writer {
     clock: Arc<dyn Clock>,
     rules: Arc<NoteRules>,
     heads: HashMap<String, Remembered>,
+    metrics: Metrics,
 }
 
 /// What this writer left of a tenant's log.
@@ -59,7 +63,13 @@ struct Rows<'p> {
 
 impl Writer {
     pub(super) fn open(target: Target, clock: Arc<dyn Clock>, rules: Arc<NoteRules>) -> Result<Self, StoreError> {
-        Ok(Self { connection: target.connect(Access::Append)?, target, clock, rules, heads: HashMap::new() })
+        let connection = target.connect(Access::Append)?;
+        Ok(Self { connection, target, clock, rules, heads: HashMap::new(), metrics: Metrics::default() })
+    }
+
+    /// The same, and counts what it stores in `metrics`.
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Takes a new connection in place of one that failed, and forgets what it remembered.
@@ -79,7 +89,10 @@ impl Writer {
         self.target.require_in_place()?;
         let appended = match self.remembered(batch) {
             Some(known) => match self.append_from_memory(batch, known) {
-                Err(Failed::Conflict(_)) => self.append_carefully(batch),
+                Err(Failed::Conflict(_)) => {
+                    self.metrics.append().conflict();
+                    self.append_carefully(batch)
+                }
                 Err(Failed::Store(error)) => Err(error),
                 Ok(outcomes) => Ok(outcomes),
             },
@@ -122,15 +135,16 @@ impl Writer {
             }
         }
         remember(&mut self.heads, &plan);
+        count(&self.metrics, &plan);
         Ok(outcomes)
     }
 
     fn append_carefully(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
-        let Self { connection, clock, rules, heads, .. } = self;
+        let Self { connection, clock, rules, heads, metrics, .. } = self;
         let mut conflict = String::new();
         for _ in 0..CAREFUL_ATTEMPTS {
             let attempt = transaction(connection, |connection| {
-                let known = look_up::look_up(connection, batch)?;
+                let known = look_up::look_up(connection, batch, metrics.append())?;
                 let mut plan = Plan::new(known, rules, clock.now(), salts(batch)?);
                 let outcomes = batch.iter().map(|entries| plan.submit(entries)).collect();
                 write(connection, &plan, rows(&plan)?)?;
@@ -139,9 +153,13 @@ impl Writer {
             match attempt {
                 Ok((outcomes, plan)) => {
                     remember(heads, &plan);
+                    count(metrics, &plan);
                     return Ok(outcomes);
                 }
-                Err(Failed::Conflict(error)) => conflict = error,
+                Err(Failed::Conflict(error)) => {
+                    metrics.append().conflict();
+                    conflict = error;
+                }
                 Err(Failed::Store(error)) => return Err(error),
             }
         }
@@ -182,6 +200,16 @@ fn remember(heads: &mut HashMap<String, Remembered>, plan: &Plan<'_>) {
         match heads.get_mut(tenant) {
             Some(head) => *head = Remembered { size: left, shared: head.size != found },
             None => drop(heads.insert(tenant.to_owned(), Remembered { size: left, shared: false })),
+        }
+    }
+}
+
+/// Counts what the plan has stored.
+fn count(metrics: &Metrics, plan: &Plan<'_>) {
+    for placed in &plan.placed {
+        match &placed.entry.draft {
+            Draft::Event(draft) => metrics.append().event(draft.action),
+            Draft::Note(_) => metrics.append().note(),
         }
     }
 }

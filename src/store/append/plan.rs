@@ -236,7 +236,7 @@ fn note(entry: &Entry, draft: &NoteDraft, seal: &Seal) -> UpdateNote {
 
 /// Same scope and same client-given fields; of an erased event only those that cannot be erased.
 fn same_as_stored(stored: &Event, entry: &Entry, draft: &EventDraft) -> bool {
-    let same_body = stored.body.as_ref().map_or(true, |body| body.content == draft.content);
+    let same_body = stored.body.as_ref().map_or(true, |body| draft.tells(&body.content));
     stored.name.scope == entry.scope
         && stored.action == draft.action
         && stored.resource_type == draft.content.resource.kind
@@ -245,7 +245,7 @@ fn same_as_stored(stored: &Event, entry: &Entry, draft: &EventDraft) -> bool {
 
 fn same_as_placed(placed: &Entry, entry: &Entry, draft: &EventDraft) -> bool {
     let Draft::Event(first) = &placed.draft else { return false };
-    placed.scope == entry.scope && first.action == draft.action && first.content == draft.content
+    placed.scope == entry.scope && first.action == draft.action && draft.tells(&first.content)
 }
 
 fn same_note(event_id: EventId, stored: &UpdateNote, draft: &NoteDraft) -> bool {

@@ -1,0 +1,38 @@
+//! A log whose transactions are measured.
+
+use std::time::Instant;
+
+use crate::{
+    metrics::Metrics,
+    model::Entry,
+    store::{Outcome, StoreError},
+};
+
+use super::commit::Log;
+
+/// Appends to `log`, and counts.
+pub struct Measured<L> {
+    log: L,
+    metrics: Metrics,
+}
+
+impl<L> Measured<L> {
+    /// Counts what is appended to `log`.
+    pub fn new(log: L, metrics: Metrics) -> Self {
+        Self { log, metrics }
+    }
+}
+
+impl<L: Log> Log for Measured<L> {
+    fn append(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
+        let begun = Instant::now();
+        let result = self.log.append(batch);
+        let entries = batch.iter().map(|entries| entries.len()).sum();
+        self.metrics.append().transaction(entries, begun.elapsed(), result.is_ok());
+        result
+    }
+
+    fn reconnect(&mut self) -> Result<(), StoreError> {
+        self.log.reconnect()
+    }
+}

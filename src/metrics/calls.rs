@@ -1,0 +1,118 @@
+//! Calls by method and code, how long they took, and those that were refused at the door.
+
+use std::{array, collections::HashMap, sync::OnceLock, time::Duration};
+
+use prometheus_client::{
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+use super::{Label, SECONDS};
+
+/// The codes of gRPC, by number.
+const CODES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+const UNKNOWN: usize = 2;
+
+/// The method of a call that is none of the service's.
+const OTHER: &str = "other";
+
+type Labels = [(&'static str, String); 2];
+type Calls = Family<Labels, Counter>;
+type Durations = Family<[(&'static str, String); 1], Histogram, fn() -> Histogram>;
+
+/// Counts calls.
+#[derive(Debug)]
+pub struct CallMetrics {
+    by_path: HashMap<String, Method>,
+    other: Method,
+    authentication_failures: Family<Label, Counter>,
+    denied: Family<Label, Counter>,
+}
+
+/// The metrics of one method. A series appears when its code first does: most never do.
+#[derive(Debug)]
+struct Method {
+    name: String,
+    family: Calls,
+    by_code: [OnceLock<Counter>; CODES.len()],
+    duration: Histogram,
+}
+
+impl CallMetrics {
+    pub(super) fn register(registry: &mut Registry, paths: impl IntoIterator<Item = String>) -> Self {
+        let calls = Calls::default();
+        let durations = Durations::new_with_constructor(|| Histogram::new(SECONDS));
+        let authentication_failures = Family::default();
+        let denied = Family::default();
+        registry.register("calls", "Calls that have ended, by method and gRPC code", calls.clone());
+        registry.register_with_unit(
+            "call_duration",
+            "How long calls took, from the request's head to the end of the reply",
+            Unit::Seconds,
+            durations.clone(),
+        );
+        registry.register(
+            "authentication_failures",
+            "Calls whose caller could not be told, by what was wrong with the credentials",
+            authentication_failures.clone(),
+        );
+        registry.register("denied_calls", "Calls of known callers without the right, by the right", denied.clone());
+        let method = |name: &str| Method::new(name.to_owned(), &calls, &durations);
+        let named = |path: String| {
+            let method = method(path.trim_start_matches('/'));
+            (path, method)
+        };
+        let other = method(OTHER);
+        Self { by_path: paths.into_iter().map(named).collect(), other, authentication_failures, denied }
+    }
+
+    /// A call of the method at `path` has ended with the gRPC code of that number.
+    pub fn ended(&self, path: &str, code: usize, duration: Duration) {
+        self.by_path.get(path).unwrap_or(&self.other).ended(code, duration);
+    }
+
+    /// A caller could not be told. `reason` is from a closed set.
+    pub fn authentication_failed(&self, reason: &'static str) {
+        self.authentication_failures.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// A known caller lacks `permission`, which is from a closed set.
+    pub fn denied(&self, permission: &'static str) {
+        self.denied.get_or_create(&[("permission", permission)]).inc();
+    }
+}
+
+impl Method {
+    fn new(name: String, family: &Calls, durations: &Durations) -> Self {
+        let duration = durations.get_or_create_owned(&[("method", name.clone())]);
+        Self { name, family: family.clone(), by_code: array::from_fn(|_| OnceLock::new()), duration }
+    }
+
+    fn ended(&self, code: usize, duration: Duration) {
+        let code = if code < CODES.len() { code } else { UNKNOWN };
+        self.by_code[code].get_or_init(|| self.counter(CODES[code])).inc();
+        self.duration.observe(duration.as_secs_f64());
+    }
+
+    fn counter(&self, code: &str) -> Counter {
+        self.family.get_or_create_owned(&[("method", self.name.clone()), ("code", code.to_owned())])
+    }
+}

@@ -1,0 +1,84 @@
+//! Logs: to stderr, for people on a terminal and for machines elsewhere. And traces, for those who ask for them.
+
+mod call_span;
+mod otlp;
+pub mod trace_parent;
+
+use std::{
+    env,
+    io::{self, IsTerminal as _},
+    sync::atomic::Ordering,
+};
+
+use tracing_subscriber::{EnvFilter, Layer as _, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use crate::config::{LogConfig, LogFormat};
+
+pub use call_span::{begin_call, end_call};
+
+/// Why logging cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The level is none. `config` refuses such before.
+    #[error("log.level")]
+    Level(#[from] tracing_subscriber::filter::ParseError),
+    /// Something else logs already.
+    #[error("logging was set up before: {0}")]
+    Twice(#[from] tracing_subscriber::util::TryInitError),
+    /// Traces shall be exported, and the variables do not say how.
+    #[error("cannot export traces as the OTEL_ variables ask: {0}")]
+    Otlp(#[from] otlp::OtlpError),
+}
+
+/// What runs beside the service until the process ends.
+#[derive(Debug)]
+#[must_use = "what is left to export is lost if it is not shut down"]
+pub struct Telemetry(Option<otlp::Exporter>);
+
+impl Telemetry {
+    /// Sends what is left of the traces. Blocks, for as long as the variables give an export.
+    pub fn shut_down(self) {
+        if let Some(exporter) = self.0 {
+            exporter.shut_down();
+        }
+    }
+}
+
+/// Begins to log, for the rest of the process. Call it once.
+pub fn init_logs(config: &LogConfig) -> Result<(), TelemetryError> {
+    subscriber(config, None)
+}
+
+/// Begins to log, and to export traces if the `OTEL_` variables ask for it. Call it once, in a runtime that outlives the
+/// [`Telemetry`].
+pub fn init(config: &LogConfig) -> Result<Telemetry, TelemetryError> {
+    let exporter = otlp::Exporter::from_environment()?;
+    subscriber(config, exporter.as_ref())?;
+    call_span::EXPORTED.store(exporter.is_some(), Ordering::Relaxed);
+    Ok(Telemetry(exporter))
+}
+
+/// Without an exporter there is no layer for it: traces that nobody wants cost nothing.
+fn subscriber(config: &LogConfig, exporter: Option<&otlp::Exporter>) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::try_new(&config.level)?;
+    let lines = fmt::layer().with_writer(io::stderr);
+    let lines = match is_json(config.format) {
+        true => lines.json().flatten_event(true).boxed(),
+        false => lines.with_ansi(wants_colour()).boxed(),
+    };
+    let logs = lines.with_filter(filter);
+    Ok(tracing_subscriber::registry().with(logs).with(exporter.map(otlp::Exporter::layer)).try_init()?)
+}
+
+fn is_json(format: LogFormat) -> bool {
+    match format {
+        LogFormat::Auto => !io::stderr().is_terminal(),
+        LogFormat::Text => false,
+        LogFormat::Json => true,
+    }
+}
+
+/// `NO_COLOR` as <https://no-color.org> has it.
+fn wants_colour() -> bool {
+    io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}

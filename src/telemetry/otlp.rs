@@ -1,0 +1,94 @@
+//! Traces, sent to a collector over OTLP (gRPC) if the standard variables of OpenTelemetry ask for it.
+//!
+//! `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` turns it on; `OTEL_SDK_DISABLED=true` and
+//! `OTEL_TRACES_EXPORTER=none` turn it off again. `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`,
+//! `OTEL_BSP_…` and the rest of `OTEL_EXPORTER_OTLP_…` are read by the SDK.
+
+use std::env;
+
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter};
+use opentelemetry_sdk::{Resource, error::OTelSdkResult, trace::SdkTracerProvider};
+use tracing::{Metadata, Subscriber};
+use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
+
+/// The service's name where `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` give none.
+const SERVICE_NAME: &str = "auditlog";
+/// Either one asks for the export.
+const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
+
+/// Why traces cannot be exported as asked.
+pub type OtlpError = ExporterBuildError;
+
+/// Sends spans in batches, from a thread of its own.
+#[derive(Debug)]
+pub struct Exporter(SdkTracerProvider);
+
+impl Exporter {
+    /// `None` unless the variables ask for one. Must be called in a runtime, which carries its connection.
+    pub fn from_environment() -> Result<Option<Self>, OtlpError> {
+        match is_wanted(|name| env::var(name).ok()) {
+            true => Self::new().map(Some),
+            false => Ok(None),
+        }
+    }
+
+    fn new() -> Result<Self, OtlpError> {
+        let exporter = SpanExporter::builder().with_tonic().build()?;
+        let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource());
+        Ok(Self(provider.build()))
+    }
+
+    /// Takes our own spans, and not those of the libraries below, the exporter's own connection among them.
+    pub fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(&self) -> impl Layer<S> + use<S> {
+        let ours = filter_fn(|metadata: &Metadata<'_>| metadata.target().starts_with(env!("CARGO_CRATE_NAME")));
+        tracing_opentelemetry::layer().with_tracer(self.0.tracer(SERVICE_NAME)).with_filter(ours)
+    }
+
+    /// Sends what is left.
+    pub fn shut_down(self) {
+        let result: OTelSdkResult = self.0.shutdown();
+        if let Err(error) = result {
+            tracing::warn!(%error, "the last traces could not be exported");
+        }
+    }
+}
+
+fn resource() -> Resource {
+    let named = |name: &str| env::var(name).is_ok_and(|value| !value.is_empty());
+    let resource = Resource::builder();
+    let is_named = named("OTEL_SERVICE_NAME") || named("OTEL_RESOURCE_ATTRIBUTES");
+    let resource = if is_named { resource } else { resource.with_service_name(SERVICE_NAME) };
+    resource.with_attribute(opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))).build()
+}
+
+/// An empty variable counts as unset, as the specification has it.
+fn is_wanted(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let is = |name: &str, value: &str| variable(name).is_some_and(|is| is.trim().eq_ignore_ascii_case(value));
+    let is_set = |name: &str| variable(name).is_some_and(|value| !value.trim().is_empty());
+    ENDPOINTS.into_iter().any(is_set) && !is("OTEL_SDK_DISABLED", "true") && !is("OTEL_TRACES_EXPORTER", "none")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_wanted_only_when_it_is_asked_for() {
+        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317");
+        for (variables, expected) in [
+            (vec![], false),
+            (vec![endpoint], true),
+            (vec![("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector:4317")], true),
+            (vec![("OTEL_EXPORTER_OTLP_ENDPOINT", "")], false),
+            (vec![("OTEL_SERVICE_NAME", "x")], false),
+            (vec![endpoint, ("OTEL_SDK_DISABLED", "TRUE")], false),
+            (vec![endpoint, ("OTEL_SDK_DISABLED", "false")], true),
+            (vec![endpoint, ("OTEL_TRACES_EXPORTER", "none")], false),
+            (vec![endpoint, ("OTEL_TRACES_EXPORTER", "otlp")], true),
+        ] {
+            let value = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).to_owned());
+            assert_eq!(is_wanted(value), expected, "{variables:?}");
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The committed gateway, in a real nginx in front of the real service.
+//!
+//! It takes nginx (Debian: nginx-light). Where there is none, the tests say so and end, unless AUDITLOG_REQUIRE_NGINX is
+//! set, which CI does.
+
+use std::{
+    env, fs,
+    io::BufReader,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use auditlog::proto::auditlog::v1::{
+    Event, ExportCsvRequest, ListEventsResponse, audit_log_service_client::AuditLogServiceClient,
+};
+use hyper_util::rt::TokioIo;
+use prost::Message as _;
+use rstest::rstest;
+use tempfile::TempDir;
+use tokio::net::UnixStream;
+use tonic::{
+    Code, Request,
+    transport::{Channel, Endpoint},
+};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tower::service_fn;
+
+use crate::{harness::*, http1, web};
+
+const T: &str = "tenants/acme";
+const CONFIGURATION: &str = include_str!("../../deploy/nginx.conf");
+/// Of the users in the gateway's maps: an admin of the tenant, and a service that records there.
+const ANN: &str = "Basic YW5uOnNlY3JldA==";
+const PLATFORM: &str = "Basic cGxhdGZvcm06c2VjcmV0";
+
+/// A running nginx, which is asked to end when dropped.
+struct Gateway {
+    nginx: Child,
+    folder: TempDir,
+}
+
+impl Gateway {
+    /// `None` where there is no nginx and none is required.
+    fn before(app: &TestApp) -> Option<Self> {
+        let Some(program) = nginx() else {
+            let required = env::var_os("AUDITLOG_REQUIRE_NGINX").is_some_and(|value| !value.is_empty());
+            assert!(!required, "AUDITLOG_REQUIRE_NGINX is set, and there is no nginx: apt-get install nginx-light");
+            eprintln!("NOT TESTED: the gateway, because there is no nginx (apt-get install nginx-light)");
+            return None;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(
+            folder.path().join("gateway_users"),
+            "ann:{PLAIN}secret\nplatform:{PLAIN}secret\nnew:{PLAIN}secret\n",
+        )
+        .unwrap();
+        let file = folder.path().join("nginx.conf");
+        fs::write(&file, configuration(folder.path(), app)).unwrap();
+        let mut nginx = Command::new(program)
+            .arg("-p")
+            .arg(folder.path())
+            .arg("-c")
+            .arg(file)
+            // Of no effect unless the test runs as root, whose folder only root may enter.
+            .args(["-g", "daemon off; user root;"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(nginx.stderr.take().unwrap());
+        wait_for_worker(log);
+        Some(Self { nginx, folder })
+    }
+
+    fn socket(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    async fn channel(&self) -> Channel {
+        let socket = self.socket("grpc.sock");
+        let connect = service_fn(move |_| {
+            let socket = socket.clone();
+            async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+        });
+        Endpoint::from_static("http://gateway").connect_with_connector(connect).await.unwrap()
+    }
+
+    async fn client(&self) -> AuditLogServiceClient<Channel> {
+        AuditLogServiceClient::new(self.channel().await)
+    }
+
+    async fn web(&self, method: &str, message: &impl prost::Message, headers: &[(&str, &str)]) -> web::WebReply {
+        let stream = UnixStream::connect(self.socket("web.sock")).await.unwrap();
+        web::reply(http1::send_over(stream, web::request(method, message, headers)).await)
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // It has ended already if this fails. Not killed: its worker would stay.
+        let _ = Command::new("kill").args(["-TERM", &self.nginx.id().to_string()]).status();
+        let _ = self.nginx.wait();
+    }
+}
+
+fn nginx() -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    folders.map(|folder| folder.join("nginx")).find(|file| file.is_file())
+}
+
+/// The committed file, with the places of this test put in for those of the compose network.
+fn configuration(folder: &Path, app: &TestApp) -> String {
+    let folder = folder.display();
+    let service = format!("server {};", app.address);
+    let mut text = CONFIGURATION.to_owned();
+    for (committed, here) in [
+        // First, because the folder may itself lie there.
+        ("/tmp/", format!("{folder}/")),
+        ("listen 8080 http2;", format!("listen unix:{folder}/grpc.sock http2;")),
+        ("listen 8081;", format!("listen unix:{folder}/web.sock;")),
+        ("server auditlog-1:50051;", service),
+        ("server auditlog-2:50051;", String::new()),
+        ("/run/secrets/", format!("{folder}/")),
+        ("/dev/stdout", "off".to_owned()),
+        ("/dev/stderr", "stderr".to_owned()),
+    ] {
+        assert!(text.contains(committed), "{committed} is not in the configuration");
+        text = text.replace(committed, &here);
+    }
+    text
+}
+
+/// Reads the log until a worker is there, and goes on reading so that nginx can go on writing.
+fn wait_for_worker(log: impl std::io::BufRead + Send + 'static) {
+    let mut lines = log.lines().map_while(Result::ok);
+    let mut read = Vec::new();
+    let started = lines.by_ref().any(|line| {
+        let started = line.contains("start worker process ");
+        read.push(line);
+        started
+    });
+    assert!(started, "nginx ended:\n{}", read.join("\n"));
+    std::thread::spawn(move || lines.for_each(drop));
+}
+
+fn with_credentials<M>(message: M, credentials: &str) -> Request<M> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", credentials.parse().unwrap());
+    request
+}
+
+#[rstest]
+#[tokio::test]
+async fn calls_go_through_with_the_claims_of_the_gateway(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
+    let app = TestApp::start(backend).await;
+    let Some(gateway) = Gateway::before(&app) else { return };
+    let mut client = gateway.client().await;
+    let record = item(T, event("k", "1"), "");
+    client.record_event(with_credentials(record.clone(), PLATFORM)).await.unwrap();
+    let listed = client.list_events(with_credentials(list(T), ANN)).await.unwrap().into_inner();
+    let recorder = listed.events[0].recorder.clone().unwrap();
+    assert_eq!((recorder.id.as_str(), recorder.r#type), ("platform", 2));
+    // Each has the rights that the gateway grants and no others.
+    let denied = client.record_event(with_credentials(record, ANN)).await;
+    assert_error(denied, Code::PermissionDenied, "PERMISSION_MISSING");
+    let denied = client.list_events(with_credentials(list("tenants/b"), ANN)).await;
+    assert_error(denied, Code::PermissionDenied, "PERMISSION_MISSING");
+    // Health needs no caller.
+    HealthClient::new(gateway.channel().await).check(HealthCheckRequest::default()).await.unwrap();
+}
+
+#[rstest]
+#[tokio::test]
+async fn claims_that_a_client_smuggles_do_not_get_through(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
+    let app = TestApp::start(backend).await;
+    let Some(gateway) = Gateway::before(&app) else { return };
+    let mut client = gateway.client().await;
+    // Without credentials, whatever is claimed.
+    let status = client.list_events(Caller::root().role("tenant_admin@*").call(list(T))).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
+    let wrong = client.list_events(with_credentials(list(T), "Basic YW5uOndyb25n")).await.unwrap_err();
+    assert_eq!(wrong.code(), Code::Unauthenticated, "{wrong:?}");
+    // A caller without grants stays without, and each claim once, twice, in capitals or with underscores adds none.
+    let everything = Caller::root().role("tenant_admin@*").with("x-audit-subject-name", "Root");
+    for caller in [
+        everything.clone().with("authorization", "Basic bmV3OnNlY3JldA=="),
+        everything.with("x-audit-subject", "again").with("authorization", "Basic bmV3OnNlY3JldA=="),
+        Caller::nobody().with("x_audit_roles", "tenant_admin@*").with("authorization", "Basic bmV3OnNlY3JldA=="),
+    ] {
+        let denied =
+            assert_error(client.list_events(caller.call(list(T))).await, Code::PermissionDenied, "PERMISSION_MISSING");
+        assert!(denied.message().starts_with("new may not"), "{denied:?}");
+    }
+    let headers =
+        [("authorization", "Basic bmV3OnNlY3JldA=="), ("X-Audit-Roles", "tenant_admin@*"), ("X-Audit-Subject", "root")];
+    let reply = gateway.web("ListEvents", &list(T), &headers).await;
+    assert_eq!((reply.code(), reply.messages.len()), (Some(7), 0), "{reply:?}");
+    // Nor does who is believed take over more of a claim than the gateway says.
+    let ann = Caller::new("bob").with("x-audit-subject-name", "Bob").with("authorization", PLATFORM);
+    client.record_event(ann.call(item(T, event("k", "1"), ""))).await.unwrap();
+    let event = app.walk(&Caller::root(), list(T)).await.remove(0);
+    let recorder = event.recorder.unwrap();
+    assert_eq!((recorder.id.as_str(), recorder.name.as_str()), ("platform", ""));
+}
+
+#[rstest]
+#[tokio::test]
+async fn web_calls_go_through(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    const CONSOLE: &str = "https://console.example.com";
+    let app = TestApp::start_with(backend, |config| config.cors.allowed_origins = [CONSOLE.to_owned()].into()).await;
+    app.record(&Caller::root(), T, event("k", "1")).await.unwrap();
+    let Some(gateway) = Gateway::before(&app) else { return };
+    let reply = gateway.web("ListEvents", &list(T), &[("authorization", ANN), ("origin", CONSOLE)]).await;
+    assert_eq!((reply.http, reply.code()), (200, Some(0)), "{reply:?}");
+    assert_eq!(ListEventsResponse::decode(reply.messages[0].clone()).unwrap().events.len(), 1);
+    assert_eq!(reply.headers["access-control-allow-origin"], CONSOLE);
+    let stranger = gateway.web("ListEvents", &list(T), &[("authorization", ANN), ("origin", "https://e.com")]).await;
+    assert_eq!(stranger.code(), Some(7), "{stranger:?}");
+    let nobody = gateway.web("ListEvents", &list(T), &[]).await;
+    assert_eq!(nobody.code(), Some(16), "{nobody:?}");
+    // A preflight has no credentials.
+    let stream = UnixStream::connect(gateway.socket("web.sock")).await.unwrap();
+    let preflight = http1::send_over(stream, web::preflight(CONSOLE)).await;
+    assert_eq!(
+        (preflight.status().as_u16(), &preflight.headers()["access-control-allow-origin"]),
+        (200, &CONSOLE.parse().unwrap())
+    );
+    // Nothing else is served.
+    let stream = UnixStream::connect(gateway.socket("web.sock")).await.unwrap();
+    let metrics = http::Request::get("/metrics").header("host", "gateway").body("").unwrap();
+    assert_eq!(http1::send_over(stream, metrics).await.status(), 404);
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_export_streams_whole(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let app = TestApp::start(backend).await;
+    for _ in 0..3 {
+        let large = || item("", Event { message: "x".repeat(2000), ..event("k", "1") }, "");
+        app.batch(&Caller::root(), T, (0..1000).map(|_| large()).collect()).await.unwrap();
+    }
+    let Some(gateway) = Gateway::before(&app) else { return };
+    let request = ExportCsvRequest { parent: T.to_owned(), ..Default::default() };
+    let reply = gateway.client().await.export_csv(with_credentials(request, ANN)).await.unwrap();
+    assert_eq!(reply.metadata().get("x-audit-log-size").unwrap(), "3000");
+    let mut stream = reply.into_inner();
+    let (mut pieces, mut bytes) = (0, 0);
+    while let Some(piece) = stream.message().await.unwrap() {
+        pieces += 1;
+        bytes += piece.data.len();
+    }
+    assert!(pieces > 3 && bytes > 6_000_000, "{pieces} pieces, {bytes} bytes");
+    assert_eq!(stream.trailers().await.unwrap().unwrap().get("x-audit-row-count").unwrap(), "3000");
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_service_that_is_away_is_unavailable(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let app = TestApp::start(backend).await;
+    let Some(gateway) = Gateway::before(&app) else { return };
+    let _database = std::sync::Arc::clone(&app.database);
+    app.stop().await.unwrap().unwrap();
+    let status = gateway.client().await.list_events(with_credentials(list(T), ANN)).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+}
