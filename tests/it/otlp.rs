@@ -2,7 +2,6 @@
 
 use std::{fs, net::SocketAddr};
 
-use auditlog::proto::auditlog::v1::audit_log_service_client::AuditLogServiceClient;
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -15,7 +14,10 @@ use tokio::{net::TcpListener, sync::mpsc};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 
-use crate::{harness::*, program::Process};
+use crate::{
+    child::{ChildServer, auditlog},
+    harness::*,
+};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN: &str = "00f067aa0ba902b7";
@@ -53,13 +55,14 @@ fn text<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a str> {
 }
 
 /// Records one event in the caller's trace, and lets the program end.
-async fn record_and_end(process: Process, traceparent: &str) -> String {
-    let mut client = AuditLogServiceClient::connect(format!("http://{}", process.address)).await.unwrap();
+async fn record_and_end(server: ChildServer, traceparent: &str) -> String {
+    let mut client = server.client().await;
     let caller = Caller::root().with("traceparent", traceparent);
     client.record_event(caller.call(item("tenants/acme", event("k", "1"), ""))).await.unwrap();
     drop(client);
-    let (status, log) = tokio::task::spawn_blocking(|| process.terminate()).await.unwrap();
-    assert!(status.success(), "{status}: {log}");
+    server.signal("TERM");
+    let (code, log) = server.end().await;
+    assert_eq!(code, Some(0), "{log}");
     log
 }
 
@@ -73,7 +76,11 @@ async fn the_callers_trace_goes_on_in_ours_and_all_is_sent_before_the_end() {
         ("OTEL_SERVICE_NAME", "audit-of-acme"),
         ("OTEL_BSP_SCHEDULE_DELAY", "3600000"),
     ];
-    let log = record_and_end(Process::serve(&variables), &format!("00-{TRACE}-{SPAN}-01")).await;
+    let log = record_and_end(
+        ChildServer::serve(&Database::create(Backend::Sqlite), &variables),
+        &format!("00-{TRACE}-{SPAN}-01"),
+    )
+    .await;
 
     let spans = received.try_recv().unwrap();
     let resource = spans.resource.unwrap();
@@ -95,7 +102,11 @@ async fn a_trace_that_its_caller_does_not_record_is_not_sent() {
     let (address, mut received) = collector().await;
     let endpoint = format!("http://{address}");
     let variables = [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint.as_str())];
-    record_and_end(Process::serve(&variables), &format!("00-{TRACE}-{SPAN}-00")).await;
+    record_and_end(
+        ChildServer::serve(&Database::create(Backend::Sqlite), &variables),
+        &format!("00-{TRACE}-{SPAN}-00"),
+    )
+    .await;
     while let Ok(spans) = received.try_recv() {
         let sent = spans.scope_spans.into_iter().flat_map(|scope| scope.spans);
         assert!(sent.into_iter().all(|span| hex(&span.trace_id) != TRACE));
@@ -107,10 +118,14 @@ async fn a_trace_that_its_caller_does_not_record_is_not_sent() {
 async fn nothing_is_sent_unless_asked_for_and_an_empty_folder_is_enough() {
     let (address, mut received) = collector().await;
     let endpoint = format!("http://{address}");
-    let process = Process::serve(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), ("OTEL_SDK_DISABLED", "true")]);
-    let files = fs::read_dir(process.folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string());
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = auditlog(folder.path());
+    command.env_clear().envs([("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint), ("OTEL_SDK_DISABLED", "true")]);
+    command.env("AUDITLOG_LISTEN", "127.0.0.1:0");
+    let server = ChildServer::spawn(command);
+    let files = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string());
     assert!(files.into_iter().all(|name| name.unwrap().starts_with("auditlog.db")));
-    record_and_end(process, &format!("00-{TRACE}-{SPAN}-01")).await;
+    record_and_end(server, &format!("00-{TRACE}-{SPAN}-01")).await;
     assert!(received.try_recv().is_err());
 }
 
