@@ -149,6 +149,16 @@ mod tests {
         assert_eq!(read(&headers(&[(ROLES, "tenant_admin@tenants/a")])), Err(CredentialsError::Missing));
     }
 
+    /// A header that is believed and not set by the gateway is one that a client may send.
+    #[test]
+    fn the_gateway_sets_each_of_them_wherever_it_passes_a_call_on() {
+        let configuration = include_str!("../../deploy/nginx.conf");
+        let passed_on = configuration.matches("grpc_pass ").count();
+        for name in [SUBJECT, SUBJECT_TYPE, SUBJECT_NAME, ROLES, PERMISSIONS] {
+            assert_eq!(configuration.matches(&format!("grpc_set_header {name} ")).count(), passed_on, "{name}");
+        }
+    }
+
     proptest! {
         #[test]
         fn never_panics(value in prop::collection::vec(any::<u8>(), 0..300)) {

@@ -17,8 +17,22 @@ const SERVICE_NAME: &str = "auditlog";
 /// Either one asks for the export.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
 
+/// What may say how the traces are sent; the first that is set counts.
+const PROTOCOLS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
+
 /// Why traces cannot be exported as asked.
-pub type OtlpError = ExporterBuildError;
+#[derive(Debug, thiserror::Error)]
+pub enum OtlpError {
+    /// There is no TLS towards collectors.
+    #[error("{0} begins with https, and traces are sent without TLS: name a collector beside the service by http://")]
+    Https(&'static str),
+    /// There is but one protocol.
+    #[error("{0} is {1}, and traces are sent by grpc only: unset it")]
+    Protocol(&'static str, String),
+    /// The exporter does not take them.
+    #[error(transparent)]
+    Build(#[from] ExporterBuildError),
+}
 
 /// Sends spans in batches, from a thread of its own.
 #[derive(Debug)]
@@ -27,10 +41,12 @@ pub struct Exporter(SdkTracerProvider);
 impl Exporter {
     /// `None` unless the variables ask for one. Must be called in a runtime, which carries its connection.
     pub fn from_environment() -> Result<Option<Self>, OtlpError> {
-        match is_wanted(|name| env::var(name).ok()) {
-            true => Self::new().map(Some),
-            false => Ok(None),
+        let variable = |name: &str| env::var(name).ok();
+        if !is_wanted(variable) {
+            return Ok(None);
         }
+        require_possible(variable)?;
+        Self::new().map(Some)
     }
 
     fn new() -> Result<Self, OtlpError> {
@@ -69,9 +85,36 @@ fn is_wanted(variable: impl Fn(&str) -> Option<String>) -> bool {
     ENDPOINTS.into_iter().any(is_set) && !is("OTEL_SDK_DISABLED", "true") && !is("OTEL_TRACES_EXPORTER", "none")
 }
 
+/// What the exporter would refuse in words for programmers, or pass over.
+fn require_possible(variable: impl Fn(&str) -> Option<String>) -> Result<(), OtlpError> {
+    let is_https =
+        |name: &&str| variable(name).is_some_and(|url| url.trim().to_ascii_lowercase().starts_with("https:"));
+    if let Some(name) = ENDPOINTS.into_iter().find(is_https) {
+        return Err(OtlpError::Https(name));
+    }
+    let set = |name| variable(name).filter(|value| !value.trim().is_empty()).map(|value| (name, value));
+    match PROTOCOLS.into_iter().find_map(set) {
+        Some((name, protocol)) if protocol.trim() != "grpc" => Err(OtlpError::Protocol(name, protocol)),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_done_is_refused_by_name() {
+        let check = |name: &'static str, value: &'static str| {
+            require_possible(|asked| (asked == name).then(|| value.to_owned())).map_err(|error| error.to_string())
+        };
+        let https = check("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4317").unwrap_err();
+        assert!(https.starts_with("OTEL_EXPORTER_OTLP_ENDPOINT begins with https"), "{https}");
+        let http = check("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf").unwrap_err();
+        assert!(http.starts_with("OTEL_EXPORTER_OTLP_PROTOCOL is http/protobuf"), "{http}");
+        assert_eq!(check("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"), Ok(()));
+        assert_eq!(check("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317"), Ok(()));
+    }
 
     #[test]
     fn is_wanted_only_when_it_is_asked_for() {

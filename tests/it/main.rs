@@ -28,7 +28,6 @@ mod pages;
 #[allow(dead_code, reason = "the benchmarks share it and use other parts of it")]
 mod postgres;
 mod process;
-mod program;
 mod readme;
 mod record;
 mod trace;
