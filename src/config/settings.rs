@@ -120,7 +120,7 @@ table! {
 table! {
     /// `[cors]`.
     CorsSettings("cors", "Browsers (gRPC-Web)") {
-        /// Origins whose pages may call, such as https://console.example.com, separated by commas. A browser's call from
+        /// Origins whose pages may call, such as `https://console.example.com`, separated by commas. A browser's call from
         /// any other is refused. Unset: none
         #[arg(long = "cors-allowed-origins", value_name = "ORIGINS")]
         allowed_origins: NameSet,

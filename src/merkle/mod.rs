@@ -24,7 +24,7 @@ pub use tree::{Frontier, FrontierError, Tile, Tree, TreeError};
 /// A SHA-256 value.
 pub type Hash = [u8; HASH_BYTES];
 
-/// The bytes of a [`Hash`].
+/// The bytes of a [`type@Hash`].
 pub const HASH_BYTES: usize = 32;
 /// The hashes of a finished tile.
 pub const TILE_WIDTH: u64 = 256;

@@ -12,7 +12,6 @@ use crate::harness::*;
 /// A call of one method.
 #[expect(clippy::large_enum_variant, reason = "a test holds few of them, one at a time")]
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a handful of them, in tests")]
 pub enum Call {
     Record(RecordEventRequest),
     Batch(BatchRecordEventsRequest),
