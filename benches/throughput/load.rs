@@ -23,6 +23,7 @@ pub struct Load {
     pub in_flight: usize,
     /// The least time between two calls of all that are in flight; zero for as fast as they go.
     pub pause: Duration,
+    /// When to stop; each caller makes one call at least.
     pub time: Duration,
 }
 
@@ -108,7 +109,7 @@ async fn call_until_end(
     let mut due = start + load.pause * u32::try_from(caller).unwrap_or(0);
     let step = load.pause * u32::try_from(load.in_flight).unwrap_or(1);
     let mut at = caller;
-    while start.elapsed() < load.time {
+    loop {
         if !step.is_zero() {
             time::sleep_until(due.into()).await;
         }
@@ -120,6 +121,9 @@ async fn call_until_end(
         outcome.bytes += bytes;
         outcome.latencies.push(u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX));
         (at, due) = (at + load.in_flight, due + step);
+        if start.elapsed() >= load.time {
+            return;
+        }
     }
 }
 

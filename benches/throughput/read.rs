@@ -4,11 +4,13 @@ use std::time::{Duration, Instant};
 
 use auditlog::proto::auditlog::v1::{ExportCsvRequest, ListEventsRequest};
 
+use prost::bytes::Bytes;
+
 use crate::{
     Options,
     baseline::Raw,
     durable_cluster, heading, line,
-    load::{Load, framed},
+    load::{Load, Outcome, framed},
     sample,
     service::Service,
 };
@@ -35,20 +37,16 @@ pub fn list_and_export(options: &Options) {
 }
 
 fn fill(service: &Service, rows: u32) {
-    let bodies: Vec<_> = (0..rows / 1000).map(|n| framed(&sample::batch(n * 1000, 1000))).collect();
-    let next = bodies.len();
-    // One call for each body: a load stops at a time, this one at a count.
-    for body in bodies.into_iter().take(next) {
-        Load {
-            address: service.address,
-            method: "BatchRecordEvents",
-            bodies: vec![body],
-            in_flight: 1,
-            pause: Duration::ZERO,
-            time: Duration::from_nanos(1),
-        }
-        .run();
+    for n in 0..rows / 1000 {
+        let body = framed(&sample::batch(n * 1000, 1000));
+        once(service, "BatchRecordEvents", body);
     }
+}
+
+/// A load stops at a time; this one is a single call.
+fn once(service: &Service, method: &'static str, body: Bytes) -> Outcome {
+    let (bodies, pause, time) = (vec![body], Duration::ZERO, Duration::ZERO);
+    Load { address: service.address, method, bodies, in_flight: 1, pause, time }.run()
 }
 
 fn list(options: &Options, service: &Service, raw: &Raw<'_>) {
@@ -92,15 +90,7 @@ fn export(service: &Service, raw: &Raw<'_>, rows: u32) {
     let before = service.usage();
     let start = Instant::now();
     let request = ExportCsvRequest { parent: sample::TENANT.to_owned(), ..ExportCsvRequest::default() };
-    let outcome = Load {
-        address: service.address,
-        method: "ExportCsv",
-        bodies: vec![framed(&request)],
-        in_flight: 1,
-        pause: Duration::ZERO,
-        time: Duration::from_nanos(1),
-    }
-    .run();
+    let outcome = once(service, "ExportCsv", framed(&request));
     let rate = f64::from(rows) / start.elapsed().as_secs_f64();
     line(&format!("{rows} rows, {} MiB", outcome.bytes >> 20), rate, "rows/s", copied, "\\copy");
     let grown = service.usage().peak.saturating_sub(before.resident);

@@ -62,7 +62,7 @@ pub fn sql_row() -> String {
     format!(
         "'bench', (lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') || '7000' || \
          lpad(to_hex(:id::bigint), 16, '8'))::uuid, 'project-' || :p, :id, now(), 'update', 'cluster', \
-         'c-' || to_hex(:id), 'payments-eu', 'user', 'user-' || :n, 'Ann Example', 'service', 'bench', '', '{MESSAGE}', \
+         'c-' || to_hex(:id::bigint), 'payments-eu', 'user', 'user-' || :n, 'Ann Example', 'service', 'bench', '', '{MESSAGE}', \
          '[{{\"field\":\"spec.nodes\",\"old_value\":\"3\",\"new_value\":\"5\"}}]', \
          '{{\"source_ip\":\"203.0.113.7\",\"user_agent\":\"{AGENT}\",\"request_id\":\"7f3d9a0c5b1e4d22\",\"trace_id\":\
          \"4bf92f3577b34da6a3ce929d0e0e4736\"}}', '{{\"region\":\"eu-west-1\",\"ticket\":\"OPS-4711\"}}', \

@@ -38,7 +38,9 @@ impl Service {
         let mut lines = lines.map_while(Result::ok);
         let address = lines.find_map(|line| address_in(&line)).expect("the service says where it listens");
         // Whatever it says later must not fill the pipe.
-        thread::spawn(move || lines.for_each(|line| eprintln!("service: {line}")));
+        thread::spawn(move || {
+            lines.filter(|line| !line.contains("\"INFO\"")).for_each(|line| eprintln!("service: {line}"))
+        });
         Self { process, address }
     }
 
