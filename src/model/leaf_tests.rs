@@ -1,9 +1,10 @@
 //! Golden bytes of the leaf format, computed outside of this code by `tests/golden/make_leaf_v1.py`. They hold for ever:
 //! a change that breaks them breaks every proof that was ever given.
 
+use proptest::prelude::*;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::model::{FieldChange, RequestContext, Resource, TimeId};
+use crate::model::TimeId;
 
 use super::*;
 
@@ -131,13 +132,13 @@ fn work_out(kind: Kind, event: &EventName, salt: &Salt) -> (Vec<u8>, Hash, Vec<u
             let (content, recorder) = body.split();
             let commitment = event_commitment(salt, &content, &recorder);
             let leaf = event_leaf(event, action, &content.resource.kind, record_time, &commitment);
-            (event_body(&content, &recorder).encode_to_vec(), commitment, leaf)
+            (encoded(|message| event_body(message, &content, &recorder)), commitment, leaf)
         }
         Kind::Note { note_id, create_time, body } => {
             let author = body.author.actor();
             let commitment = note_commitment(salt, &author, &body.text);
             let leaf = note_leaf(event, TimeId::parse(&note_id).unwrap(), create_time, &commitment);
-            let message = proto::NoteBody { author: Some((&author).into()), text: body.text };
+            let message = proto::NoteBody { author: Some(author.into()), text: body.text };
             (message.encode_to_vec(), commitment, leaf)
         }
     }
@@ -154,5 +155,67 @@ fn makes_the_golden_bytes() {
         assert_eq!(hex::encode(commitment), case.expected.body_commitment, "commitment: {}", case.name);
         assert_eq!(hex::encode(&leaf), case.expected.leaf, "leaf: {}", case.name);
         assert_eq!(hex::encode(leaf_hash(&leaf)), case.expected.leaf_hash, "leaf hash: {}", case.name);
+    }
+}
+
+fn encoded(put: impl FnOnce(&mut Encoder)) -> Vec<u8> {
+    let mut encoder = Encoder(Vec::new());
+    put(&mut encoder);
+    encoder.0
+}
+
+/// The same body as a generated message.
+fn message(content: &Content, recorder: &Actor) -> proto::EventBody {
+    let Content { resource, actor, message, changes, context, attributes } = content.clone();
+    let attribute = |(key, value)| proto::Attribute { key, value };
+    proto::EventBody {
+        resource: Some(resource.into()),
+        actor: Some(actor.into()),
+        message,
+        changes: changes.into_iter().map(Into::into).collect(),
+        context: context.map(Into::into),
+        attributes: attributes.into_iter().map(attribute).collect(),
+        recorder: Some(recorder.clone().into()),
+    }
+}
+
+fn any_text() -> impl Strategy<Value = String> {
+    prop_oneof![Just(String::new()), ".{1,8}", "x{120,300}"]
+}
+
+fn any_actor() -> impl Strategy<Value = Actor> {
+    let kind = prop::sample::select(crate::model::ActorType::ALL.to_vec());
+    (kind, any_text(), any_text()).prop_map(|(kind, id, name)| Actor { kind, id, name })
+}
+
+fn any_content() -> impl Strategy<Value = Content> {
+    let texts = || (any_text(), any_text(), any_text());
+    let change = (any_text(), prop::option::of(any_text()), prop::option::of(any_text()))
+        .prop_map(|(field, old_value, new_value)| FieldChange { field, old_value, new_value });
+    let context = (texts(), any_text()).prop_map(|((source_ip, user_agent, request_id), trace_id)| RequestContext {
+        source_ip,
+        user_agent,
+        request_id,
+        trace_id,
+    });
+    let resource = texts().prop_map(|(kind, id, name)| Resource { kind, id, name });
+    let lists = (prop::collection::vec(change, 0..4), prop::collection::btree_map(any_text(), any_text(), 0..4));
+    (resource, any_actor(), any_text(), lists, prop::option::of(context)).prop_map(
+        |(resource, actor, message, (changes, attributes), context)| Content {
+            resource,
+            actor,
+            message,
+            changes,
+            context,
+            attributes,
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn a_body_is_encoded_as_the_generated_message_is(content in any_content(), recorder in any_actor()) {
+        let body = encoded(|body| event_body(body, &content, &recorder));
+        prop_assert_eq!(body, message(&content, &recorder).encode_to_vec());
     }
 }

@@ -29,33 +29,28 @@ impl From<ActorType> for proto::ActorType {
     }
 }
 
-impl From<&Resource> for proto::Resource {
-    fn from(resource: &Resource) -> Self {
-        Self { r#type: resource.kind.clone(), id: resource.id.clone(), name: resource.name.clone() }
+impl From<Resource> for proto::Resource {
+    fn from(Resource { kind, id, name }: Resource) -> Self {
+        Self { r#type: kind, id, name }
     }
 }
 
-impl From<&Actor> for proto::Actor {
-    fn from(actor: &Actor) -> Self {
-        let kind = proto::ActorType::from(actor.kind);
-        Self { r#type: kind.into(), id: actor.id.clone(), name: actor.name.clone() }
+impl From<Actor> for proto::Actor {
+    fn from(Actor { kind, id, name }: Actor) -> Self {
+        Self { r#type: proto::ActorType::from(kind).into(), id, name }
     }
 }
 
-impl From<&FieldChange> for proto::FieldChange {
-    fn from(change: &FieldChange) -> Self {
-        Self { field: change.field.clone(), old_value: change.old_value.clone(), new_value: change.new_value.clone() }
+impl From<FieldChange> for proto::FieldChange {
+    fn from(FieldChange { field, old_value, new_value }: FieldChange) -> Self {
+        Self { field, old_value, new_value }
     }
 }
 
-impl From<&RequestContext> for proto::RequestContext {
-    fn from(context: &RequestContext) -> Self {
-        Self {
-            source_ip: context.source_ip.clone(),
-            user_agent: context.user_agent.clone(),
-            request_id: context.request_id.clone(),
-            trace_id: context.trace_id.clone(),
-        }
+impl From<RequestContext> for proto::RequestContext {
+    fn from(context: RequestContext) -> Self {
+        let RequestContext { source_ip, user_agent, request_id, trace_id, .. } = context;
+        Self { source_ip, user_agent, request_id, trace_id }
     }
 }
 

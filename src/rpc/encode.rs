@@ -2,7 +2,7 @@
 
 use crate::{
     model::{
-        Actor, Content, Erasure, Event, EventBody, EventName, EventReceipt, NoteReceipt, NoteRules, Sealed, UpdateNote,
+        Content, Erasure, Event, EventBody, EventName, EventReceipt, NoteReceipt, NoteRules, Sealed, UpdateNote,
         wire::timestamp,
     },
     proto::auditlog::v1 as proto,
@@ -51,14 +51,14 @@ fn event_time(name: &EventName) -> prost_types::Timestamp {
 fn whole(body: EventBody) -> proto::Event {
     let Content { resource, actor, message, changes, context, attributes } = body.content;
     proto::Event {
-        resource: Some((&resource).into()),
-        actor: Some((&actor).into()),
+        resource: Some(resource.into()),
+        actor: Some(actor.into()),
         message,
-        changes: changes.iter().map(Into::into).collect(),
-        context: context.as_ref().map(Into::into),
+        changes: changes.into_iter().map(Into::into).collect(),
+        context: context.map(Into::into),
         attributes,
         salt: body.salt.to_vec(),
-        recorder: Some((&body.recorder).into()),
+        recorder: Some(body.recorder.into()),
         ..proto::Event::default()
     }
 }
@@ -76,7 +76,7 @@ fn erased(resource_type: String, sealed: &Sealed, erasure: Erasure) -> proto::Ev
 fn note(note: UpdateNote) -> proto::UpdateNote {
     let UpdateNote { id, sealed, body } = note;
     let (author, text, salt, body_commitment) = match body {
-        Some(body) => (Some(actor(&body.author)), body.text, body.salt.to_vec(), Vec::new()),
+        Some(body) => (Some(body.author.into()), body.text, body.salt.to_vec(), Vec::new()),
         None => (None, String::new(), Vec::new(), sealed.body_commitment.to_vec()),
     };
     proto::UpdateNote {
@@ -88,8 +88,4 @@ fn note(note: UpdateNote) -> proto::UpdateNote {
         salt,
         body_commitment,
     }
-}
-
-fn actor(actor: &Actor) -> proto::Actor {
-    actor.into()
 }
