@@ -42,8 +42,8 @@ fn prepare(loaded: &Loaded) -> Result<Telemetry, CliError> {
         info!(file = %file.display(), "read the configuration file");
     }
     warn_of_unknown(&loaded.unknown_variables);
-    if loaded.config.auth.trust_network {
-        warn!("auth.trust_network is on: whoever reaches the address may claim to be anybody");
+    for warning in loaded.config.warnings() {
+        warn!("{warning}");
     }
     Ok(telemetry)
 }
