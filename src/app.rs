@@ -92,7 +92,7 @@ impl App {
         let admin = serve_admin(admin, config.admin.listen).await?;
         let store = open(&config, clock.now()).await?;
         let (ingest, workers) = start_ingest(&config, store.clone(), &clock, &notes, &metrics).await?;
-        sample.get_or_init(async || sampler(&store, &ingest, config.append.queue_events)).await;
+        sample.get_or_init(async || sampler(&store, &ingest, &authenticator, config.append.queue_events)).await;
         let inspected = config.limits.inspected_events;
         let query = Query::new(store.clone(), inspected);
         let exporter = Exporter::new(store.clone(), ingest.clone(), Arc::clone(&clock), inspected);
@@ -273,10 +273,13 @@ fn bind_error(address: SocketAddr) -> impl Fn(io::Error) -> AppError {
     move |error| AppError::Bind { address, error }
 }
 
-fn sampler(store: &Store, ingest: &Ingest, queue_events: usize) -> Sample {
-    let (store, ingest) = (store.clone(), ingest.clone());
+fn sampler(store: &Store, ingest: &Ingest, authenticator: &Authenticator, queue_events: usize) -> Sample {
+    let (store, ingest, authenticator) = (store.clone(), ingest.clone(), authenticator.clone());
     Box::new(move |metrics| {
         metrics.append().queue(queue_events.saturating_sub(ingest.room()), queue_events);
         metrics.reads().pool(store.pool_state());
+        if let Authenticator::Token(_, verifier) = &authenticator {
+            metrics.calls().ignored_token_items(verifier.ignored_items());
+        }
     })
 }

@@ -132,7 +132,11 @@ impl Failure {
     /// Counts a call that was refused at the door.
     pub fn count(&self, metrics: &CallMetrics) {
         match self {
-            Self::Credentials(CredentialsError::Missing) => metrics.authentication_failed("missing"),
+            Self::Credentials(CredentialsError::Missing | CredentialsError::TokenMissing) => {
+                metrics.authentication_failed("missing");
+            }
+            Self::Credentials(CredentialsError::Expired) => metrics.authentication_failed("expired"),
+            Self::Credentials(CredentialsError::NotVouched { .. }) => metrics.authentication_failed("not_vouched"),
             Self::Credentials(CredentialsError::Invalid { .. }) => metrics.authentication_failed("invalid"),
             Self::Denied(denied) => metrics.denied(denied.permission),
             _ => (),

@@ -20,7 +20,7 @@ pub(super) enum Source {
     Secret(PathBuf),
     PublicKey(PathBuf),
     JwksFile(PathBuf),
-    JwksAddress(JwksAddress),
+    JwksAddress(Box<JwksAddress>),
 }
 
 /// A source, and what it gave when it last gave anything.
@@ -43,7 +43,7 @@ impl Source {
 
     fn of_jwks(place: &str) -> Result<Self, JwtError> {
         match place.starts_with("http://") || place.starts_with("https://") {
-            true => JwksAddress::new(place).map(Self::JwksAddress),
+            true => JwksAddress::new(place).map(Box::new).map(Self::JwksAddress),
             false => Ok(Self::JwksFile(place.into())),
         }
     }
