@@ -344,3 +344,54 @@ async fn without_a_usable_key_it_does_not_start() {
         assert!(!error.to_string().contains("PRIVATE") && !error.to_string().contains("too short"), "{error}");
     }
 }
+
+/// Runs `auditlog token` and gives what it printed.
+fn print_token(arguments: &[&str]) -> Result<String, String> {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_auditlog"))
+        .env_clear()
+        .args(["token", "--subject", "ann", "--role", "tenant_admin@tenants/acme"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().trim().to_owned();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
+
+#[rstest]
+#[case(Algorithm::HS256)]
+#[case(Algorithm::RS256)]
+#[case(Algorithm::ES256)]
+#[case(Algorithm::EdDSA)]
+#[tokio::test]
+async fn the_command_makes_tokens_that_the_service_takes(#[case] algorithm: Algorithm) {
+    let database = Database::create(Backend::Sqlite);
+    let names = ["--jwt-audience=auditlog", "--jwt-issuer=me", "--jwt-roles-claim=/a/roles", "--subject-type=service"];
+    let (flag, key) = match algorithm {
+        Algorithm::HS256 => ("--jwt-secret-file", file(&database, "key", SECRET)),
+        _ => ("--private-key-file", file(&database, "key", Signer::new(algorithm).private_pem)),
+    };
+    let public = file(&database, "public", "");
+    let settings = jwt_mode(|jwt| {
+        match algorithm {
+            Algorithm::HS256 => jwt.secret_file = Some(key.clone()),
+            _ => {
+                let pem = rcgen::KeyPair::from_pem(&std::fs::read_to_string(&key).unwrap()).unwrap().public_key_pem();
+                std::fs::write(&public, pem).unwrap();
+                jwt.public_key_file = Some(public.clone());
+            }
+        }
+        jwt.audience = ["auditlog".to_owned()].into();
+        jwt.issuer = ["me".to_owned()].into();
+        jwt.claims.roles = "/a/roles".to_owned();
+    });
+    let app = TestApp::start_on(database, settings).await;
+    let arguments = [&[flag, key.to_str().unwrap()], &names[..]].concat();
+    assert!(lists(&app, &bearer(&print_token(&arguments).unwrap())).await.is_ok());
+    assert!(print_token(&[&arguments[..], &["--role", "tenant_admin"]].concat()).unwrap_err().contains("name@scope"));
+}
+
+#[test]
+fn the_command_says_what_it_has_no_key_for() {
+    let error = print_token(&[]).unwrap_err();
+    assert!(error.starts_with("auditlog: there is nothing to sign a token with"), "{error}");
+}
