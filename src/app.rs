@@ -10,12 +10,14 @@ use tokio::{
     task::JoinHandle,
     time,
 };
-use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::{
     admin::{Admin, AdminServer, Sample},
-    auth::{Authorizer, Policy, PolicyError},
-    config::{Config, DatabaseConfig, ShutdownConfig},
+    auth::{
+        Authenticator, Authorizer, ClaimWords, Policy, PolicyError, Vouchers,
+        jwt::{JwtError, TokenVerifier},
+    },
+    config::{AuthMode, Config, DatabaseConfig, ShutdownConfig, TlsConfig},
     export::Exporter,
     ingest::{Ingest, IngestSettings, Measured, Workers},
     metrics::Metrics,
@@ -36,6 +38,12 @@ pub enum AppError {
     /// The roles of the configuration file.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// The keys that tokens are checked with.
+    #[error(transparent)]
+    Jwt(#[from] JwtError),
+    /// The files that TLS is made of.
+    #[error(transparent)]
+    Tls(#[from] rpc::TlsError),
     /// The store could not be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -72,7 +80,9 @@ impl App {
     /// Binds the address for probes first, because opening the store may take a while; then opens the store, starts the
     /// append worker and binds the listener.
     pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Self, AppError> {
-        let authorizer = Arc::new(Authorizer::new(Policy::new(&config.roles)?));
+        let authorizer = Arc::new(Authorizer::new(Policy::new(&config.roles)?).with_words(claim_words(&config)));
+        let authenticator = authenticator(&config, &clock).await?;
+        let tls = config.tls.as_ref().map(open_tls).transpose()?;
         let notes =
             Arc::new(NoteRules { resource_types: config.notes.resource_types.clone(), max_notes: config.limits.notes });
         let metrics = Metrics::new(rpc::method_paths());
@@ -82,15 +92,17 @@ impl App {
         let admin = serve_admin(admin, config.admin.listen).await?;
         let store = open(&config, clock.now()).await?;
         let (ingest, workers) = start_ingest(&config, store.clone(), &clock, &notes, &metrics).await?;
-        sample.get_or_init(async || sampler(&store, &ingest, config.append.queue_events)).await;
+        sample.get_or_init(async || sampler(&store, &ingest, &authenticator, config.append.queue_events)).await;
         let inspected = config.limits.inspected_events;
         let query = Query::new(store.clone(), inspected);
         let exporter = Exporter::new(store.clone(), ingest.clone(), Arc::clone(&clock), inspected);
-        let api = rpc::Api { authorizer, ingest, query, exporter, limits: config.limits, notes, metrics, clock };
+        let traffic = Arc::new(rpc::Traffic::new(config.traffic));
+        let api =
+            rpc::Api { authorizer, ingest, query, exporter, limits: config.limits, notes, metrics, clock, traffic };
         let listener = TcpListener::bind(config.listen).await.map_err(bind_error(config.listen))?;
         let local_addr = listener.local_addr()?;
         let origins = rpc::Origins::new(config.cors.allowed_origins);
-        let transport = rpc::Transport { origins, max_age: config.connection.max_age };
+        let transport = rpc::Transport { origins, max_age: config.connection.max_age, authenticator, tls };
         Ok(Self { api, store, workers, transport, listener, local_addr, shutdown: config.shutdown, ready, admin })
     }
 
@@ -123,14 +135,16 @@ impl App {
         let prepare = tokio::spawn(prepare_daily(self.store.clone(), Arc::clone(&self.api.clock)));
         let (stop, stopped) = oneshot::channel::<()>();
         let until_stopped = async { drop(stopped.await) };
-        let incoming = TcpListenerStream::new(self.listener);
-        let mut serving = tokio::spawn(rpc::serve(self.api, self.transport, health_service, incoming, until_stopped));
+        let keys = tokio::spawn(keep_keys_fresh(self.transport.authenticator.clone()));
+        let serving = rpc::serve(self.api, self.transport, health_service, self.listener, until_stopped);
+        let mut serving = tokio::spawn(serving);
         let early = tokio::select! {
             ended = &mut serving => Some(ended),
             () = signal => None,
         };
         probe.abort();
         prepare.abort();
+        keys.abort();
         health.report(false).await;
         let result = match early {
             Some(ended) => flatten(ended),
@@ -156,6 +170,32 @@ fn store_settings(database: &DatabaseConfig) -> StoreSettings {
         timeout: database.statement_timeout,
         migrate: database.migrate,
     }
+}
+
+fn claim_words(config: &Config) -> ClaimWords {
+    match config.auth.mode {
+        AuthMode::Metadata => ClaimWords::Metadata,
+        AuthMode::Jwt => ClaimWords::Token(config.jwt.claims.clone()),
+    }
+}
+
+async fn authenticator(config: &Config, clock: &Arc<dyn Clock>) -> Result<Authenticator, JwtError> {
+    let vouchers = config.tls.as_ref().map(|tls| Vouchers::new(tls.client_subjects.clone())).unwrap_or_default();
+    Ok(match config.auth.mode {
+        AuthMode::Metadata => Authenticator::Metadata(vouchers),
+        AuthMode::Jwt => Authenticator::Token(vouchers, TokenVerifier::open(&config.jwt, Arc::clone(clock)).await?),
+    })
+}
+
+async fn keep_keys_fresh(authenticator: Authenticator) {
+    if let Authenticator::Token(_, verifier) = authenticator {
+        verifier.keep_fresh().await;
+    }
+}
+
+fn open_tls(config: &TlsConfig) -> Result<Arc<rpc::Tls>, rpc::TlsError> {
+    let TlsConfig { cert_file, key_file, client_ca_file, .. } = config.clone();
+    rpc::Tls::open(rpc::TlsFiles { cert: cert_file, key: key_file, client_ca: client_ca_file }).map(Arc::new)
 }
 
 async fn open(config: &Config, now: Timestamp) -> Result<Store, AppError> {
@@ -233,10 +273,13 @@ fn bind_error(address: SocketAddr) -> impl Fn(io::Error) -> AppError {
     move |error| AppError::Bind { address, error }
 }
 
-fn sampler(store: &Store, ingest: &Ingest, queue_events: usize) -> Sample {
-    let (store, ingest) = (store.clone(), ingest.clone());
+fn sampler(store: &Store, ingest: &Ingest, authenticator: &Authenticator, queue_events: usize) -> Sample {
+    let (store, ingest, authenticator) = (store.clone(), ingest.clone(), authenticator.clone());
     Box::new(move |metrics| {
         metrics.append().queue(queue_events.saturating_sub(ingest.room()), queue_events);
         metrics.reads().pool(store.pool_state());
+        if let Authenticator::Token(_, verifier) = &authenticator {
+            metrics.calls().ignored_token_items(verifier.ignored_items());
+        }
     })
 }

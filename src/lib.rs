@@ -22,7 +22,7 @@
 //! | `rpc` | the only room with services in it: the stack of layers, decode, encode, page tokens, statuses |
 //! | `ingest` | the append path: bounded queue, batches, one answer for each caller |
 //! | `query`, `export`, `proof` | the reading use cases |
-//! | `auth` | who calls, what a role is worth, and the `Permit` that every use case demands |
+//! | `auth` | who calls, by metadata or token, what a role is worth, and the `Permit` that every use case demands |
 //! | `store` | the only room with SQL in it: one write transaction, walks, rows, migrations; on SQLite and on PostgreSQL |
 //! | `model` | the pure core: names, ids, events, filters, limits, leaves |
 //! | [`merkle`] | pure too: the tree of a tenant's log, its tiles, proofs and signed checkpoints |

@@ -6,6 +6,7 @@ use crate::model::{Actor, ActorType, Scope};
 
 use super::{
     claims,
+    jwt::ClaimNames,
     policy::{PROJECT_VIEWER, Policy, ProjectRank, TENANT_ADMIN, permission},
     principal::{Grant, GrantScope, Principal},
 };
@@ -91,21 +92,36 @@ pub enum NoteDecision {
     IfActor(Permit<Read>, Denied),
 }
 
+/// How callers bring their grants, for the words in which a denial tells what is missing.
+#[derive(Clone, Debug)]
+pub enum ClaimWords {
+    /// In metadata.
+    Metadata,
+    /// In a token, whose claims have these names.
+    Token(ClaimNames),
+}
+
 /// Makes the decisions.
 #[derive(Clone, Debug)]
 pub struct Authorizer {
     policy: Policy,
+    words: ClaimWords,
 }
 
 impl Authorizer {
     /// Decides by `policy`.
     pub fn new(policy: Policy) -> Self {
-        Self { policy }
+        Self { policy, words: ClaimWords::Metadata }
+    }
+
+    /// Tells denied callers in these `words` what to send.
+    pub fn with_words(self, words: ClaimWords) -> Self {
+        Self { words, ..self }
     }
 
     /// May `principal` get and list the events of `scope`?
     pub fn read(&self, principal: &Principal, scope: &Scope) -> Result<Permit<Read>, Denied> {
-        self.missing_to_read(principal, scope).none_or_denied(principal, scope, "read")?;
+        self.missing_to_read(principal, scope).none_or_denied(&self.words, principal, scope, "read")?;
         Ok(Permit::new(principal, scope))
     }
 
@@ -123,7 +139,7 @@ impl Authorizer {
         if !self.has(principal, scope, permission::EXPORT) {
             missing.permissions.push(permission::EXPORT);
         }
-        missing.none_or_denied(principal, scope, "export")?;
+        missing.none_or_denied(&self.words, principal, scope, "export")?;
         Ok(Permit::new(principal, scope))
     }
 
@@ -203,7 +219,7 @@ impl Authorizer {
     ) -> Result<(), Denied> {
         let lacks = !self.has(principal, scope, permission);
         let permissions = lacks.then_some(permission).into_iter().collect();
-        Missing { role: None, permissions }.none_or_denied(principal, scope, verb)
+        Missing { role: None, permissions }.none_or_denied(&self.words, principal, scope, verb)
     }
 
     fn has(&self, principal: &Principal, scope: &Scope, permission: &str) -> bool {
@@ -216,20 +232,59 @@ impl Authorizer {
 }
 
 impl Missing {
-    fn none_or_denied(self, principal: &Principal, scope: &Scope, verb: &'static str) -> Result<(), Denied> {
-        let Some(claim) = self.claim(scope) else { return Ok(()) };
+    fn none_or_denied(
+        self,
+        words: &ClaimWords,
+        principal: &Principal,
+        scope: &Scope,
+        verb: &'static str,
+    ) -> Result<(), Denied> {
+        let Some(claim) = self.claim(words, scope) else { return Ok(()) };
         let first = self.permissions.first().copied();
         // A role that is missing is missing for reading, and reading comes first.
         let permission = first.filter(|_| self.role.is_none()).unwrap_or(permission::GET);
         Err(Denied { subject: principal.actor.id.clone(), verb, scope: scope.clone(), permission, claim })
     }
 
-    /// As the metadata to send; `None` where nothing is missing.
-    fn claim(&self, scope: &Scope) -> Option<String> {
-        let role = self.role.map(|role| format!("{}: {role}@{scope}", claims::ROLES));
-        let grants: Vec<String> = self.permissions.iter().map(|permission| format!("{permission}@{scope}")).collect();
-        let permissions = (!grants.is_empty()).then(|| format!("{}: {}", claims::PERMISSIONS, grants.join(",")));
-        let parts: Vec<String> = role.into_iter().chain(permissions).collect();
-        (!parts.is_empty()).then(|| parts.join(" and "))
+    /// What to send; `None` where nothing is missing.
+    fn claim(&self, words: &ClaimWords, scope: &Scope) -> Option<String> {
+        let role: Vec<String> = self.role.iter().map(|role| format!("{role}@{scope}")).collect();
+        let permissions: Vec<String> =
+            self.permissions.iter().map(|permission| format!("{permission}@{scope}")).collect();
+        let parts: Vec<String> = [words.roles(&role), words.permissions(&permissions)].into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| words.together(&parts))
     }
+}
+
+impl ClaimWords {
+    fn roles(&self, grants: &[String]) -> Option<String> {
+        match self {
+            Self::Metadata => in_metadata(claims::ROLES, grants),
+            Self::Token(names) => in_token(&names.roles, grants),
+        }
+    }
+
+    fn permissions(&self, grants: &[String]) -> Option<String> {
+        match self {
+            Self::Metadata => in_metadata(claims::PERMISSIONS, grants),
+            Self::Token(names) => in_token(&names.permissions, grants),
+        }
+    }
+
+    fn together(&self, parts: &[String]) -> String {
+        match self {
+            Self::Metadata => parts.join(" and "),
+            Self::Token(_) => format!("a token with {}", parts.join(" and ")),
+        }
+    }
+}
+
+/// As the header to send.
+fn in_metadata(key: &str, grants: &[String]) -> Option<String> {
+    (!grants.is_empty()).then(|| format!("{key}: {}", grants.join(",")))
+}
+
+/// As the part of a token's payload, whatever shape its claim has.
+fn in_token(claim: &str, grants: &[String]) -> Option<String> {
+    (!grants.is_empty()).then(|| format!("{} in the claim {claim}", grants.join(" and ")))
 }

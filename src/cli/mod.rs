@@ -10,6 +10,7 @@ mod key;
 mod migrate;
 mod serve;
 mod signals;
+mod token;
 
 use std::{
     collections::BTreeSet,
@@ -24,6 +25,7 @@ use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcomma
 
 use crate::{
     app::AppError,
+    auth::jwt::JwtError,
     checkpoint_key::KeyFileError,
     config::{self, Config, ConfigError, Loaded, Settings},
     telemetry::TelemetryError,
@@ -35,6 +37,8 @@ Examples:
   auditlog                               serve on 127.0.0.1:50051, store in ./auditlog.db
   auditlog --database-url sqlite:///var/lib/auditlog/events.db
   auditlog key show --tenant acme        what verifies the checkpoints of tenants/acme
+  auditlog token --subject ann --role tenant_admin@tenants/acme
+                                         a token, signed with jwt.secret_file
   auditlog descriptor > auditlog.binpb   the contract, for proxies and code generators
 
 Settings come from flags, else the environment, else ./auditlog.toml or the file
@@ -64,6 +68,8 @@ enum Command {
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Make the key that signs checkpoints, or show what verifies them
     Key(key::KeyArgs),
+    /// Print a token that a service with the same settings takes
+    Token(Box<token::TokenArgs>),
     /// Write the protobuf descriptor set of the API to standard output
     Descriptor,
 }
@@ -87,6 +93,12 @@ enum CliError {
     NoAdminAddress,
     #[error("the service is not ready")]
     NotReady,
+    #[error(
+        "there is nothing to sign a token with: set AUDITLOG_JWT_SECRET_FILE (--jwt-secret-file), or give --private-key-file"
+    )]
+    NoSigningKey,
+    #[error(transparent)]
+    Jwt(#[from] JwtError),
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
     #[error(transparent)]
@@ -146,6 +158,7 @@ impl Cli {
             Some(Command::Demo(demo)) => demo.run(),
             Some(Command::Healthcheck(healthcheck)) => healthcheck.run(),
             Some(Command::Key(key)) => key.run(),
+            Some(Command::Token(token)) => token.run(),
             Some(Command::Descriptor) => descriptor::run(),
         }
     }
@@ -160,7 +173,12 @@ impl FileArg {
 impl CliError {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::BinaryToTerminal | Self::NoAdminAddress | Self::Tenant(_) => ExitCode::from(2),
+            Self::Config(_)
+            | Self::BinaryToTerminal
+            | Self::NoAdminAddress
+            | Self::NoSigningKey
+            | Self::Jwt(_)
+            | Self::Tenant(_) => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use crate::{
     app::App,
-    config::{Config, Loaded, Settings},
+    config::{AuthMode, Config, Loaded, Settings},
     model::SystemClock,
     telemetry::{self, Telemetry},
 };
@@ -42,8 +42,8 @@ fn prepare(loaded: &Loaded) -> Result<Telemetry, CliError> {
         info!(file = %file.display(), "read the configuration file");
     }
     warn_of_unknown(&loaded.unknown_variables);
-    if loaded.config.auth.trust_network {
-        warn!("auth.trust_network is on: whoever reaches the address may claim to be anybody");
+    for warning in loaded.config.warnings() {
+        warn!("{warning}");
     }
     Ok(telemetry)
 }
@@ -90,7 +90,10 @@ fn tell(config: &Config, app: &App) {
     let (address, admin) = (app.local_addr(), app.admin_addr().map(tracing::field::display));
     let store = config.database.public_url();
     info!(version = env!("CARGO_PKG_VERSION"), %address, admin, store, auth = %config.auth.mode, "serving");
-    info!("try: {}", first_call(address));
+    // With tokens or TLS the line would not work, and with a token in it, it would be a secret in the log.
+    if config.auth.mode == AuthMode::Metadata && config.tls.is_none() {
+        info!("try: {}", first_call(address));
+    }
 }
 
 fn first_call(address: SocketAddr) -> Grpcurl {

@@ -1,11 +1,14 @@
 //! Who the emitter says it is, and what it says it may do.
 
+use std::fmt;
+
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 
-use crate::auth::{Grant, claims};
+use crate::auth::{Grant, claims, jwt::AUTHORIZATION};
 
-/// The claims that go with every call, as metadata. The service trusts them where a gateway or a mesh vouches for them.
+/// What goes with every call: a token, which the service verifies, or claims, which it trusts where a gateway or a mesh
+/// vouches for them.
 ///
 /// ```
 /// use auditlog::client::Credentials;
@@ -22,6 +25,17 @@ pub struct Credentials {
     name: String,
     roles: Vec<String>,
     permissions: Vec<String>,
+    token: Option<Token>,
+}
+
+/// A token, which does not show itself.
+#[derive(Clone)]
+struct Token(String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(a token)")
+    }
 }
 
 /// Why [`Credentials`] cannot be sent.
@@ -44,7 +58,12 @@ impl Credentials {
     }
 
     fn new(subject: String, subject_type: &'static str) -> Self {
-        Self { subject, subject_type, name: String::new(), roles: Vec::new(), permissions: Vec::new() }
+        Self { subject, subject_type, name: String::new(), roles: Vec::new(), permissions: Vec::new(), token: None }
+    }
+
+    /// A signed token, for a service in mode `jwt`. Who calls and what they may stands in it: nothing can be added.
+    pub fn token(token: impl Into<String>) -> Self {
+        Self { token: Some(Token(token.into())), ..Self::new(String::new(), "") }
     }
 
     /// The name for people: any UTF-8 of at most 512 bytes without control characters.
@@ -67,6 +86,27 @@ impl Credentials {
 
     /// The claims as call metadata, read once more the way the service will: better a word here than at the first call.
     pub(super) fn metadata(&self) -> Result<MetadataMap, CredentialsInvalid> {
+        match &self.token {
+            Some(token) => self.of_token(token),
+            None => self.of_claims(),
+        }
+    }
+
+    fn of_token(&self, Token(token): &Token) -> Result<MetadataMap, CredentialsInvalid> {
+        let invalid = |problem: &str| CredentialsInvalid { key: AUTHORIZATION, problem: problem.to_owned() };
+        if !(self.name.is_empty() && self.roles.is_empty() && self.permissions.is_empty()) {
+            return Err(invalid("a token says all itself: no name, role or permission can be added"));
+        }
+        let is_plain = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+        let bearer = format!("Bearer {token}").parse::<MetadataValue<Ascii>>().ok().filter(|_| is_plain);
+        let mut bearer = bearer.ok_or_else(|| invalid("the token must be printable ASCII without spaces"))?;
+        bearer.set_sensitive(true);
+        let mut metadata = MetadataMap::new();
+        metadata.insert(AUTHORIZATION, bearer);
+        Ok(metadata)
+    }
+
+    fn of_claims(&self) -> Result<MetadataMap, CredentialsInvalid> {
         let name = utf8_percent_encode(&self.name, NON_ALPHANUMERIC).to_string();
         let mut metadata = MetadataMap::new();
         metadata.insert(claims::SUBJECT, value(claims::SUBJECT, &self.subject)?);
@@ -125,6 +165,9 @@ mod tests {
             Credentials::user("a").role("event_recorder", "acme"),
             Credentials::user("a").role("a@*,tenant_admin", "*"),
             Credentials::user("a").permission("", "*"),
+            Credentials::token(""),
+            Credentials::token("a b"),
+            Credentials::token("a.b.c").role("event_recorder", "*"),
         ] {
             assert!(credentials.metadata().is_err(), "{credentials:?}");
         }

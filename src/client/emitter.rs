@@ -18,6 +18,7 @@ use super::{
     event::NewEvent,
     receipt::Receipt,
     retry::RetryPolicy,
+    tls::ClientTls,
 };
 
 /// How long to wait for a connection before another attempt.
@@ -34,12 +35,21 @@ pub struct Emitter {
 }
 
 impl Emitter {
-    /// Connects to an address such as `http://127.0.0.1:50051`.
+    /// Connects to an address such as `http://127.0.0.1:50051`, or `https://auditlog.example.com` with the authorities that
+    /// the system trusts.
     ///
     /// # Errors
     /// If the address is none, nobody answers there (it is tried once), or the credentials cannot be sent.
     pub async fn connect(address: &str, credentials: Credentials) -> Result<Self, ClientError> {
-        let channel = endpoint(address)?.connect().await.map_err(connect_failed(address))?;
+        Self::connect_with(address, credentials, ClientTls::new()).await
+    }
+
+    /// Connects with TLS as `tls` says; the address begins with `https://`.
+    ///
+    /// # Errors
+    /// As [`Self::connect`], and if `tls` holds what is no certificate or key.
+    pub async fn connect_with(address: &str, credentials: Credentials, tls: ClientTls) -> Result<Self, ClientError> {
+        let channel = endpoint(address, tls)?.connect().await.map_err(connect_failed(address))?;
         Self::over(channel, credentials)
     }
 
@@ -48,10 +58,10 @@ impl Emitter {
     /// # Errors
     /// If the address is none, or the credentials cannot be sent.
     pub fn connect_lazy(address: &str, credentials: Credentials) -> Result<Self, ClientError> {
-        Self::over(endpoint(address)?.connect_lazy(), credentials)
+        Self::over(endpoint(address, ClientTls::new())?.connect_lazy(), credentials)
     }
 
-    /// Uses a channel that was set up elsewhere, with TLS, for example.
+    /// Uses a channel that was set up elsewhere, over a socket of another kind, for example.
     ///
     /// # Errors
     /// If the credentials cannot be sent.
@@ -160,8 +170,11 @@ impl Emitter {
     }
 }
 
-fn endpoint(address: &str) -> Result<Endpoint, ClientError> {
-    let endpoint = Endpoint::from_shared(address.to_owned()).map_err(connect_failed(address))?;
+fn endpoint(address: &str, tls: ClientTls) -> Result<Endpoint, ClientError> {
+    let mut endpoint = Endpoint::from_shared(address.to_owned()).map_err(connect_failed(address))?;
+    if endpoint.uri().scheme_str() == Some("https") {
+        endpoint = endpoint.tls_config(tls.config()).map_err(connect_failed(address))?;
+    }
     Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).http2_keep_alive_interval(KEEP_ALIVE))
 }
 

@@ -32,6 +32,7 @@ mod error;
 mod event;
 mod receipt;
 mod retry;
+mod tls;
 
 pub use crate::model::{ActionType, ActorType, Timestamp};
 pub use batch::{MAX_BATCH_BYTES, MAX_BATCH_EVENTS};
@@ -41,6 +42,7 @@ pub use error::{CallFailed, ClientError, NotRecorded, Violation};
 pub use event::{InvalidEventId, NewEvent, TimeOutOfRange};
 pub use receipt::Receipt;
 pub use retry::RetryPolicy;
+pub use tls::ClientTls;
 
 /// The examples of the documentation compile: they are tests of this one.
 #[cfg(doctest)]

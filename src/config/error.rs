@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
-use crate::auth::PolicyError;
+use crate::auth::{PolicyError, jwt::JwtError};
 
 use super::environment::variable;
 
@@ -65,10 +65,26 @@ pub enum ConfigError {
     /// Anybody who reaches the address could claim to be anybody.
     #[error(
         "auth.mode is metadata, which believes what callers say about themselves, and listen is {0}, which others can \
-         reach: listen on loopback, such as 127.0.0.1:50051, or, if only a trusted gateway can reach that address, set \
-         AUDITLOG_AUTH_TRUST_NETWORK=true ([auth] trust_network = true)"
+         reach: listen on loopback, such as 127.0.0.1:50051; or demand client certificates by AUDITLOG_TLS_CLIENT_CA_FILE; \
+         or, if only a trusted gateway can reach that address, set AUDITLOG_AUTH_TRUST_NETWORK=true ([auth] trust_network \
+         = true)"
     )]
     Exposed(SocketAddr),
+    /// Nothing to check a token with.
+    #[error(
+        "auth.mode is jwt, and there is no key to check tokens with: set AUDITLOG_JWT_SECRET_FILE, \
+         AUDITLOG_JWT_PUBLIC_KEY_FILE or AUDITLOG_JWT_JWKS"
+    )]
+    NoKeys,
+    /// Every certificate of the authority could speak for everybody.
+    #[error(
+        "auth.mode is metadata and client certificates are demanded: set AUDITLOG_TLS_CLIENT_SUBJECTS ([tls] \
+         client_subjects) to the DNS or URI names of those that may vouch for callers"
+    )]
+    NoVouchers,
+    /// Foreign grants that cannot be read.
+    #[error(transparent)]
+    Jwt(#[from] JwtError),
     /// A role that cannot be.
     #[error(transparent)]
     Policy(#[from] PolicyError),

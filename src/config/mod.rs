@@ -20,8 +20,12 @@ use std::{
     time::Duration,
 };
 
-use crate::{auth::RoleSettings, model::Limits};
+use crate::{
+    auth::RoleSettings,
+    model::{Limits, TrafficLimits},
+};
 
+pub use crate::auth::{ClaimNames, JwtSettings};
 pub use environment::{setting_ids, variable};
 pub use error::ConfigError;
 pub use settings::Settings;
@@ -46,10 +50,16 @@ pub struct Config {
     pub auth: AuthConfig,
     /// `[checkpoint]`.
     pub checkpoint: CheckpointConfig,
+    /// `[jwt]`.
+    pub jwt: JwtSettings,
+    /// `[tls]`; `None`: without TLS.
+    pub tls: Option<TlsConfig>,
     /// `[notes]`.
     pub notes: NotesConfig,
-    /// `[limits]`.
+    /// `[limits]` of what a request holds.
     pub limits: Limits,
+    /// `[limits]` of how much may come.
+    pub traffic: TrafficLimits,
     /// `[roles.NAME]`, by name.
     pub roles: BTreeMap<String, RoleSettings>,
     /// `[log]`.
@@ -117,6 +127,19 @@ pub struct CheckpointConfig {
     pub key_file: PathBuf,
     /// What the names of the tenants' logs begin with.
     pub origin: String,
+}
+
+/// How connections are encrypted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// PEM file with the certificate, and those that lead to its authority.
+    pub cert_file: PathBuf,
+    /// PEM file with its private key.
+    pub key_file: PathBuf,
+    /// PEM file with the authorities of client certificates; `None`: none are asked for.
+    pub client_ca_file: Option<PathBuf>,
+    /// The DNS and URI names of those client certificates that may vouch; empty: any.
+    pub client_subjects: BTreeSet<String>,
 }
 
 /// Which events take update notes.
@@ -210,8 +233,11 @@ impl Default for Config {
             append: AppendConfig { workers: 2, queue_events: 4096 },
             auth: AuthConfig { mode: AuthMode::Metadata, trust_network: false },
             checkpoint: CheckpointConfig { key_file: "checkpoint.key".into(), origin: "auditlog.local".to_owned() },
+            jwt: JwtSettings::default(),
+            tls: None,
             notes: NotesConfig { resource_types: ["clusterprofile".to_owned()].into() },
             limits: Limits::default(),
+            traffic: TrafficLimits::default(),
             roles: BTreeMap::new(),
             log: LogConfig { level: "info".to_owned(), format: LogFormat::Auto },
             shutdown: ShutdownConfig { delay: Duration::ZERO, grace: Duration::from_secs(25) },

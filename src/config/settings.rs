@@ -14,18 +14,23 @@ use super::values::{AuthMode, HumanDuration, Limit, LogFormat, NameSet, Origin, 
 
 /// A table of the file: its key, its heading in the help, its settings, and how a layer is put over a lower one.
 macro_rules! table {
-    ($(#[$about:meta])* $name:ident($table:literal, $heading:literal) { $($(#[$about_field:meta])* $field:ident: $type:ty,)+ }) => {
+    ($(#[$about:meta])* $name:ident($table:literal, $heading:literal) { $($(#[$about_field:meta])* $field:ident: $type:ty,)+ }
+        $(in the file only { $(#[$about_map:meta])* $map:ident: $map_type:ty })?) => {
         $(#[$about])*
         #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args, Deserialize)]
         #[command(next_help_heading = $heading)]
         #[serde(deny_unknown_fields, default)]
         pub struct $name {
             $($(#[$about_field])* #[arg(id = concat!($table, ".", stringify!($field)))] pub $field: Option<$type>,)+
+            $($(#[$about_map])* #[arg(skip)] pub $map: $map_type,)?
         }
 
         impl $name {
             fn or(self, lower: Self) -> Self {
-                Self { $($field: self.$field.or(lower.$field),)+ }
+                Self {
+                    $($field: self.$field.or(lower.$field),)+
+                    $($map: if self.$map.is_empty() { lower.$map } else { self.$map },)?
+                }
             }
         }
     };
@@ -59,6 +64,12 @@ pub struct Settings {
     /// `[checkpoint]`.
     #[command(flatten)]
     pub checkpoint: CheckpointSettings,
+    /// `[jwt]`.
+    #[command(flatten)]
+    pub jwt: JwtSettings,
+    /// `[tls]`.
+    #[command(flatten)]
+    pub tls: TlsSettings,
     /// `[notes]`.
     #[command(flatten)]
     pub notes: NotesSettings,
@@ -88,6 +99,8 @@ impl Settings {
             append: self.append.or(lower.append),
             auth: self.auth.or(lower.auth),
             checkpoint: self.checkpoint.or(lower.checkpoint),
+            jwt: self.jwt.or(lower.jwt),
+            tls: self.tls.or(lower.tls),
             notes: self.notes.or(lower.notes),
             log: self.log.or(lower.log),
             shutdown: self.shutdown.or(lower.shutdown),
@@ -164,7 +177,7 @@ table! {
     /// `[auth]`.
     AuthSettings("auth", "Who may call") {
         /// Where the claims of a caller come from: metadata believes the call metadata x-audit-*, for a trusted gateway
-        /// in front [default: metadata]
+        /// in front; jwt reads a signed token [default: metadata]
         #[arg(long = "auth-mode", value_name = "MODE")]
         mode: AuthMode,
         /// Serve beyond loopback although claims are believed, because only a trusted gateway can reach the address
@@ -184,6 +197,67 @@ table! {
         /// [default: auditlog.local]
         #[arg(long = "checkpoint-origin", value_name = "NAME")]
         origin: Origin,
+    }
+}
+
+table! {
+    /// `[jwt]`.
+    JwtSettings("jwt", "Tokens (with --auth-mode jwt)") {
+        /// File with the secret of HS256, at least 32 bytes
+        #[arg(long = "jwt-secret-file", value_name = "FILE")]
+        secret_file: PathBuf,
+        /// PEM file with a public key: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA
+        #[arg(long = "jwt-public-key-file", value_name = "FILE")]
+        public_key_file: PathBuf,
+        /// JSON Web Key Set: a file, or an address that begins with https:// or http://
+        #[arg(long = "jwt-jwks", value_name = "FILE|URL")]
+        jwks: String,
+        /// How often the address of the key set is asked again [default: 10m]
+        #[arg(long = "jwt-jwks-refresh", value_name = "DURATION", hide_short_help = true)]
+        jwks_refresh: HumanDuration,
+        /// Issuers (iss) whose tokens are taken, separated by commas. Unset: any
+        #[arg(long = "jwt-issuer", value_name = "ISSUERS")]
+        issuer: NameSet,
+        /// Audiences (aud) of which a token must name one, separated by commas. Unset: any, with a warning
+        #[arg(long = "jwt-audience", value_name = "AUDIENCES")]
+        audience: NameSet,
+        /// Claim with the caller's id: a name, or a JSON pointer, as for the claims below [default: sub]
+        #[arg(long = "jwt-subject-claim", value_name = "CLAIM")]
+        subject_claim: String,
+        /// Claim with the caller's name [default: name]
+        #[arg(long = "jwt-name-claim", value_name = "CLAIM")]
+        name_claim: String,
+        /// Claim that says user or service; without it, user [default: subject_type]
+        #[arg(long = "jwt-subject-type-claim", value_name = "CLAIM")]
+        subject_type_claim: String,
+        /// Claim with the roles, such as /realm_access/roles [default: roles]
+        #[arg(long = "jwt-roles-claim", value_name = "CLAIM")]
+        roles_claim: String,
+        /// Claim with the permissions, such as scope [default: permissions]
+        #[arg(long = "jwt-permissions-claim", value_name = "CLAIM")]
+        permissions_claim: String,
+    } in the file only {
+        /// `[jwt.grants]`: what a value in the roles or permissions claim stands for.
+        grants: BTreeMap<String, Vec<String>>
+    }
+}
+
+table! {
+    /// `[tls]`.
+    TlsSettings("tls", "TLS") {
+        /// PEM file with the server's certificate, and those that lead to its authority; it is read again when it changes
+        #[arg(long = "tls-cert-file", value_name = "FILE")]
+        cert_file: PathBuf,
+        /// PEM file with the private key of that certificate
+        #[arg(long = "tls-key-file", value_name = "FILE")]
+        key_file: PathBuf,
+        /// PEM file with the authorities of client certificates; with it, each client must have one
+        #[arg(long = "tls-client-ca-file", value_name = "FILE")]
+        client_ca_file: PathBuf,
+        /// DNS and URI names of the client certificates that may vouch for callers, separated by commas; with
+        /// --auth-mode metadata and client certificates it is required
+        #[arg(long = "tls-client-subjects", value_name = "NAMES")]
+        client_subjects: NameSet,
     }
 }
 
@@ -271,5 +345,41 @@ table! {
         /// Events that a page of a list may inspect before it ends early [default: 20000]
         #[arg(long = "limits-inspected-events", value_name = "N", hide_short_help = true)]
         inspected_events: Limit,
+        /// Bytes of a call's metadata [default: 16384]
+        #[arg(long = "limits-header-bytes", value_name = "N", hide_short_help = true)]
+        header_bytes: Limit,
+        /// Connections at a time; one more is closed at once [default: 4096]
+        #[arg(long = "limits-connections", value_name = "N", hide_short_help = true)]
+        connections: Limit,
+        /// Time for the TLS handshake and the first bytes of a connection [default: 10s]
+        #[arg(long = "limits-handshake-time", value_name = "DURATION", hide_short_help = true)]
+        handshake_time: HumanDuration,
+        /// Time without a byte in either direction after which a connection is closed [default: 2m]
+        #[arg(long = "limits-idle-time", value_name = "DURATION", hide_short_help = true)]
+        idle_time: HumanDuration,
+        /// Calls at a time on one connection [default: 1024]
+        #[arg(long = "limits-connection-calls", value_name = "N", hide_short_help = true)]
+        connection_calls: Limit,
+        /// Calls at a time, of all callers [default: 8192]
+        #[arg(long = "limits-calls", value_name = "N", hide_short_help = true)]
+        calls: Limit,
+        /// Calls at a time of one caller [default: 2048]
+        #[arg(long = "limits-caller-calls", value_name = "N", hide_short_help = true)]
+        caller_calls: Limit,
+        /// Calls a second of one caller; as many may come at once [default: 100000]
+        #[arg(long = "limits-caller-rate", value_name = "N", hide_short_help = true)]
+        caller_rate: Limit,
+        /// Time of a call, exports not counted; a caller may ask for less by grpc-timeout [default: 30s]
+        #[arg(long = "limits-call-time", value_name = "DURATION", hide_short_help = true)]
+        call_time: HumanDuration,
+        /// Exports at a time, of all callers [default: 32]
+        #[arg(long = "limits-exports", value_name = "N", hide_short_help = true)]
+        exports: Limit,
+        /// Exports at a time of one caller [default: 4]
+        #[arg(long = "limits-caller-exports", value_name = "N", hide_short_help = true)]
+        caller_exports: Limit,
+        /// Time for which an export's reader may take nothing before the export is ended [default: 1m]
+        #[arg(long = "limits-export-stall", value_name = "DURATION", hide_short_help = true)]
+        export_stall: HumanDuration,
     }
 }

@@ -118,7 +118,7 @@ fn a_bad_file_is_refused_by_line_without_showing_it(#[case] toml: &str, #[case] 
     "yes",
     "invalid value 'yes' for '--database-migrate [<BOOL>]' [possible values: true, false]"
 )]
-#[case("AUTH_MODE", "jwt", "invalid value 'jwt' for '--auth-mode <MODE>' [possible values: metadata]")]
+#[case("AUTH_MODE", "mtls", "invalid value 'mtls' for '--auth-mode <MODE>' [possible values: metadata, jwt]")]
 #[case("LIMITS_NOTES", "0", "invalid value '0' for '--limits-notes <N>': 0 is not in 1 to 67108864")]
 fn a_bad_variable_is_refused_by_name(#[case] name: &str, #[case] value: &str, #[case] expected: &str) {
     let name = format!("AUDITLOG_{name}");
@@ -232,6 +232,80 @@ fn believes_claims_on_loopback_only(#[case] listen: &str, #[case] accepted: bool
     assert!(Config { auth: trusting, ..config }.validate().is_ok());
 }
 
+const TLS: [(&str, &str); 2] = [("AUDITLOG_TLS_CERT_FILE", "c"), ("AUDITLOG_TLS_KEY_FILE", "k")];
+const CLIENT_CA: (&str, &str) = ("AUDITLOG_TLS_CLIENT_CA_FILE", "ca");
+const SUBJECTS: (&str, &str) = ("AUDITLOG_TLS_CLIENT_SUBJECTS", "gateway.internal");
+const ANYWHERE: (&str, &str) = ("AUDITLOG_LISTEN", "0.0.0.0:1");
+
+#[test]
+fn client_certificates_open_the_network_to_those_that_are_pinned() {
+    let validate =
+        |variables: &[(&str, &str)]| config("", variables, &[]).validate().map_err(|error| error.to_string());
+    let refused = |variables: &[(&str, &str)], text: &str| {
+        let error = validate(variables).unwrap_err();
+        assert!(error.contains(text), "{error}");
+    };
+    let [cert, key] = TLS;
+    refused(&[ANYWHERE, cert, key], "which others can reach");
+    refused(&[cert, key, CLIENT_CA], "set AUDITLOG_TLS_CLIENT_SUBJECTS");
+    refused(&[cert, key, CLIENT_CA, ("AUDITLOG_AUTH_TRUST_NETWORK", "true")], "set AUDITLOG_TLS_CLIENT_SUBJECTS");
+    assert_eq!(validate(&[ANYWHERE, cert, key, CLIENT_CA, SUBJECTS]), Ok(()));
+    let jwt = [("AUDITLOG_AUTH_MODE", "jwt"), ("AUDITLOG_JWT_SECRET_FILE", "s")];
+    assert_eq!(validate(&[ANYWHERE, jwt[0], jwt[1]]), Ok(()));
+    assert_eq!(validate(&[ANYWHERE, cert, key, CLIENT_CA, jwt[0], jwt[1]]), Ok(()));
+    refused(&[jwt[0]], "there is no key to check tokens with");
+}
+
+#[rstest]
+#[case(&[TLS[0]], "tls.key_file (AUDITLOG_TLS_KEY_FILE): is required beside tls.cert_file")]
+#[case(&[TLS[1]], "tls.cert_file (AUDITLOG_TLS_CERT_FILE): is required beside tls.key_file")]
+#[case(&[CLIENT_CA], "tls.cert_file (AUDITLOG_TLS_CERT_FILE): is required beside tls.client_ca_file")]
+#[case(&[SUBJECTS], "tls.cert_file (AUDITLOG_TLS_CERT_FILE): is required beside tls.client_subjects")]
+#[case(&[TLS[0], TLS[1], SUBJECTS], "tls.client_ca_file (AUDITLOG_TLS_CLIENT_CA_FILE): is required beside tls.client_subjects")]
+#[case(&[("AUDITLOG_LIMITS_CALL_TIME", "0s")], "limits.call_time (AUDITLOG_LIMITS_CALL_TIME): must be more than zero")]
+#[case(&[("AUDITLOG_JWT_JWKS_REFRESH", "0s")], "jwt.jwks_refresh (AUDITLOG_JWT_JWKS_REFRESH): must be more than zero")]
+fn halves_and_zeros_are_refused(#[case] variables: &[(&str, &str)], #[case] expected: &str) {
+    assert_eq!(refusal("", variables, &[]), expected);
+}
+
+#[test]
+fn what_is_legal_and_dangerous_is_warned_of() {
+    let warnings = |variables: &[(&str, &str)]| config("", variables, &[]).warnings().join("\n");
+    assert_eq!(warnings(&[]), "");
+    assert!(warnings(&[("AUDITLOG_AUTH_TRUST_NETWORK", "true")]).contains("may claim to be anybody"));
+    let jwt = [("AUDITLOG_AUTH_MODE", "jwt"), ("AUDITLOG_JWT_JWKS", "http://idp/keys"), ANYWHERE];
+    let text = warnings(&jwt);
+    for part in ["jwt.audience is not set", "fetched over http", "tokens come unencrypted"] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn grants_that_cannot_be_are_refused_by_name() {
+    let text = refusal("[jwt.grants]\nauditors = ['tenant_admin']", &[], &[]);
+    assert_eq!(
+        text,
+        "[jwt.grants] \"auditors\": \"tenant_admin\" must be name@scope, such as tenant_admin@tenants/acme"
+    );
+}
+
+/// Settings that say nothing until they are set.
+const WITHOUT_DEFAULT: &[&str] = &[
+    "admin.listen",
+    "connection.max_age",
+    "cors.allowed_origins",
+    "database.url_file",
+    "jwt.secret_file",
+    "jwt.public_key_file",
+    "jwt.jwks",
+    "jwt.issuer",
+    "jwt.audience",
+    "tls.cert_file",
+    "tls.key_file",
+    "tls.client_ca_file",
+    "tls.client_subjects",
+];
+
 /// Every setting keeps the rule by which flag and variable follow from the key, and its help tells its true default.
 #[test]
 fn names_follow_the_rule_and_help_tells_the_defaults() {
@@ -241,8 +315,7 @@ fn names_follow_the_rule_and_help_tells_the_defaults() {
         assert_eq!(argument.get_long(), Some(id.replace(['.', '_'], "-").as_str()));
         let help = argument.get_help().unwrap().to_string();
         let Some((_, default)) = help.split_once("[default: ") else {
-            let have_none = ["database.url_file", "admin.listen", "connection.max_age", "cors.allowed_origins"];
-            assert!(have_none.contains(&id), "{id}");
+            assert!(WITHOUT_DEFAULT.contains(&id), "{id}");
             continue;
         };
         let variable = (variable(id), default.trim_end_matches(']'));

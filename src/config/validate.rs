@@ -4,15 +4,19 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use crate::{auth::Policy, model::Limits};
+use crate::{
+    auth::{self, ClaimNames, Policy},
+    model::{Limits, TrafficLimits},
+};
 
 use super::{
     AdminConfig, AppendConfig, AuthConfig, AuthMode, CheckpointConfig, Config, ConnectionConfig, CorsConfig,
-    DatabaseConfig, LogConfig, NotesConfig, ShutdownConfig, database_url,
+    DatabaseConfig, LogConfig, NotesConfig, ShutdownConfig, TlsConfig, database_url,
     error::ConfigError,
     settings::{
         AdminSettings, AppendSettings, AuthSettings, CheckpointSettings, ConnectionSettings, CorsSettings,
-        DatabaseSettings, LimitsSettings, LogSettings, NotesSettings, Settings, ShutdownSettings,
+        DatabaseSettings, JwtSettings, LimitsSettings, LogSettings, NotesSettings, Settings, ShutdownSettings,
+        TlsSettings,
     },
     values::{HumanDuration, Limit, SecretUrl},
 };
@@ -25,6 +29,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_sizes()?;
         Policy::new(&self.roles)?;
+        self.jwt.validate_grants()?;
         self.validate_exposure()
     }
 
@@ -39,13 +44,46 @@ impl Config {
     }
 
     fn validate_exposure(&self) -> Result<(), ConfigError> {
-        let believes_callers = self.auth.mode == AuthMode::Metadata;
         // `to_canonical`: ::ffff:127.0.0.1 is loopback too.
         let is_reachable = !self.listen.ip().to_canonical().is_loopback();
-        match believes_callers && is_reachable && !self.auth.trust_network {
-            true => Err(ConfigError::Exposed(self.listen)),
-            false => Ok(()),
+        let tls = self.tls.as_ref();
+        let demands_certificates = tls.is_some_and(|tls| tls.client_ca_file.is_some());
+        let names_vouchers = tls.is_some_and(|tls| !tls.client_subjects.is_empty());
+        match self.auth.mode {
+            AuthMode::Jwt if !self.jwt.has_keys() => Err(ConfigError::NoKeys),
+            AuthMode::Metadata if demands_certificates && !names_vouchers => Err(ConfigError::NoVouchers),
+            AuthMode::Metadata if is_reachable && !demands_certificates && !self.auth.trust_network => {
+                Err(ConfigError::Exposed(self.listen))
+            }
+            AuthMode::Jwt | AuthMode::Metadata => Ok(()),
         }
+    }
+
+    /// What is legal and yet dangerous, in words for the log.
+    pub fn warnings(&self) -> Vec<&'static str> {
+        let is_jwt = self.auth.mode == AuthMode::Jwt;
+        let is_reachable = !self.listen.ip().to_canonical().is_loopback();
+        [
+            (
+                !is_jwt && self.auth.trust_network,
+                "auth.trust_network is on: whoever reaches the address may claim to be anybody",
+            ),
+            (
+                is_jwt && self.jwt.audience.is_empty(),
+                "jwt.audience is not set: a token that was made for another service is taken here too",
+            ),
+            (
+                is_jwt && self.jwt.fetches_in_the_clear(),
+                "jwt.jwks is fetched over http: whoever can change it on the way can make tokens; use https",
+            ),
+            (
+                is_jwt && is_reachable && self.tls.is_none(),
+                "tokens come unencrypted, and whoever reads one may use it: set tls.cert_file, unless a proxy has done it",
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(holds, warning)| holds.then_some(warning))
+        .collect()
     }
 }
 
@@ -62,7 +100,10 @@ impl Settings {
             append: self.append.resolve(default.append),
             auth: self.auth.resolve(default.auth),
             checkpoint: self.checkpoint.resolve(default.checkpoint),
+            jwt: self.jwt.resolve(default.jwt)?,
+            tls: self.tls.resolve()?,
             notes: self.notes.resolve(default.notes),
+            traffic: self.limits.resolve_traffic(default.traffic)?,
             limits: self.limits.resolve(default.limits),
             roles: self.roles,
             log: self.log.resolve(default.log)?,
@@ -115,10 +156,8 @@ fn is_origin(text: &str) -> bool {
 
 impl DatabaseSettings {
     fn resolve(self, default: DatabaseConfig) -> Result<DatabaseConfig, ConfigError> {
-        let statement_timeout = or_default(self.statement_timeout, default.statement_timeout);
-        if statement_timeout.is_zero() {
-            return Err(ConfigError::value("database.statement_timeout", "must be more than zero"));
-        }
+        let statement_timeout =
+            positive("database.statement_timeout", self.statement_timeout, default.statement_timeout)?;
         Ok(DatabaseConfig {
             url: resolve_url(self.url, self.url_file)?.unwrap_or(default.url),
             pool_size: self.pool_size.map_or(default.pool_size, Into::into),
@@ -182,6 +221,50 @@ impl CheckpointSettings {
     }
 }
 
+impl JwtSettings {
+    fn resolve(self, default: auth::JwtSettings) -> Result<auth::JwtSettings, ConfigError> {
+        let names = default.claims;
+        Ok(auth::JwtSettings {
+            secret_file: self.secret_file,
+            public_key_file: self.public_key_file,
+            jwks: self.jwks,
+            jwks_refresh: positive("jwt.jwks_refresh", self.jwks_refresh, default.jwks_refresh)?,
+            issuer: self.issuer.map_or(default.issuer, |names| names.0),
+            audience: self.audience.map_or(default.audience, |names| names.0),
+            claims: ClaimNames {
+                subject: self.subject_claim.unwrap_or(names.subject),
+                name: self.name_claim.unwrap_or(names.name),
+                subject_type: self.subject_type_claim.unwrap_or(names.subject_type),
+                roles: self.roles_claim.unwrap_or(names.roles),
+                permissions: self.permissions_claim.unwrap_or(names.permissions),
+            },
+            grants: self.grants,
+        })
+    }
+}
+
+impl TlsSettings {
+    fn resolve(self) -> Result<Option<TlsConfig>, ConfigError> {
+        let (cert_file, key_file) = match (self.cert_file, self.key_file) {
+            (Some(cert_file), Some(key_file)) => (cert_file, key_file),
+            (Some(_), None) => return Err(ConfigError::value("tls.key_file", "is required beside tls.cert_file")),
+            (None, Some(_)) => return Err(ConfigError::value("tls.cert_file", "is required beside tls.key_file")),
+            (None, None) if self.client_ca_file.is_some() => {
+                return Err(ConfigError::value("tls.cert_file", "is required beside tls.client_ca_file"));
+            }
+            (None, None) if self.client_subjects.is_some() => {
+                return Err(ConfigError::value("tls.cert_file", "is required beside tls.client_subjects"));
+            }
+            (None, None) => return Ok(None),
+        };
+        let client_subjects = self.client_subjects.map(|names| names.0).unwrap_or_default();
+        if self.client_ca_file.is_none() && !client_subjects.is_empty() {
+            return Err(ConfigError::value("tls.client_ca_file", "is required beside tls.client_subjects"));
+        }
+        Ok(Some(TlsConfig { cert_file, key_file, client_ca_file: self.client_ca_file, client_subjects }))
+    }
+}
+
 impl NotesSettings {
     fn resolve(self, default: NotesConfig) -> NotesConfig {
         NotesConfig { resource_types: self.resource_types.map_or(default.resource_types, |names| names.0) }
@@ -209,6 +292,27 @@ impl LimitsSettings {
             filter_values: or(self.filter_values, default.filter_values),
             inspected_events: or(self.inspected_events, default.inspected_events),
         }
+    }
+}
+
+impl LimitsSettings {
+    /// How much may come; it shares its table with what a request may hold.
+    fn resolve_traffic(&self, default: TrafficLimits) -> Result<TrafficLimits, ConfigError> {
+        let or = |limit: Option<Limit>, default| limit.map_or(default, Limit::get);
+        Ok(TrafficLimits {
+            header_bytes: or(self.header_bytes, default.header_bytes),
+            connections: or(self.connections, default.connections),
+            handshake_time: positive("limits.handshake_time", self.handshake_time, default.handshake_time)?,
+            idle_time: positive("limits.idle_time", self.idle_time, default.idle_time)?,
+            connection_calls: or(self.connection_calls, default.connection_calls),
+            calls: or(self.calls, default.calls),
+            caller_calls: or(self.caller_calls, default.caller_calls),
+            caller_rate: or(self.caller_rate, default.caller_rate),
+            call_time: positive("limits.call_time", self.call_time, default.call_time)?,
+            exports: or(self.exports, default.exports),
+            caller_exports: or(self.caller_exports, default.caller_exports),
+            export_stall: positive("limits.export_stall", self.export_stall, default.export_stall)?,
+        })
     }
 }
 
@@ -241,4 +345,16 @@ impl ShutdownSettings {
 
 fn or_default(duration: Option<HumanDuration>, default: Duration) -> Duration {
     duration.map_or(default, |duration| duration.0)
+}
+
+fn positive(
+    setting: &'static str,
+    duration: Option<HumanDuration>,
+    default: Duration,
+) -> Result<Duration, ConfigError> {
+    let duration = or_default(duration, default);
+    match duration.is_zero() {
+        false => Ok(duration),
+        true => Err(ConfigError::value(setting, "must be more than zero")),
+    }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, convert::Infallible, fmt, str::FromStr, time::D
 
 use serde::Deserialize;
 
-use crate::merkle;
+use crate::{merkle, model::ActorType};
 
 /// Where a caller's claims come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
@@ -12,13 +12,34 @@ use crate::merkle;
 pub enum AuthMode {
     /// From call metadata that a trusted gateway sets.
     Metadata,
+    /// From a signed token.
+    Jwt,
 }
 
 impl fmt::Display for AuthMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Metadata => "metadata",
+            Self::Jwt => "jwt",
         })
+    }
+}
+
+/// Who a token is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum SubjectType {
+    /// A person.
+    User,
+    /// A program.
+    Service,
+}
+
+impl From<SubjectType> for ActorType {
+    fn from(kind: SubjectType) -> Self {
+        match kind {
+            SubjectType::User => Self::User,
+            SubjectType::Service => Self::Service,
+        }
     }
 }
 

@@ -1,6 +1,14 @@
 //! Calls by method and code, how long they took, and those that were refused at the door.
 
-use std::{array, collections::HashMap, sync::OnceLock, time::Duration};
+use std::{
+    array,
+    collections::HashMap,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, histogram::Histogram},
@@ -45,6 +53,7 @@ pub struct CallMetrics {
     other: Method,
     authentication_failures: Family<Label, Counter>,
     denied: Family<Label, Counter>,
+    ignored_token_items: Counter<u64, AtomicU64>,
 }
 
 /// The metrics of one method. A series appears when its code first does: most never do.
@@ -62,6 +71,7 @@ impl CallMetrics {
         let durations = Durations::new_with_constructor(|| Histogram::new(SECONDS));
         let authentication_failures = Family::default();
         let denied = Family::default();
+        let ignored_token_items = Counter::<u64, AtomicU64>::default();
         registry.register("calls", "Calls that have ended, by method and gRPC code", calls.clone());
         registry.register_with_unit(
             "call_duration",
@@ -75,13 +85,24 @@ impl CallMetrics {
             authentication_failures.clone(),
         );
         registry.register("denied_calls", "Calls of known callers without the right, by the right", denied.clone());
+        registry.register(
+            "ignored_token_items",
+            "Items of the roles and permissions claims of tokens that were no grants",
+            ignored_token_items.clone(),
+        );
         let method = |name: &str| Method::new(name.to_owned(), &calls, &durations);
         let named = |path: String| {
             let method = method(path.trim_start_matches('/'));
             (path, method)
         };
         let other = method(OTHER);
-        Self { by_path: paths.into_iter().map(named).collect(), other, authentication_failures, denied }
+        Self {
+            by_path: paths.into_iter().map(named).collect(),
+            other,
+            authentication_failures,
+            denied,
+            ignored_token_items,
+        }
     }
 
     /// A call of the method at `path` has ended with the gRPC code of that number.
@@ -92,6 +113,12 @@ impl CallMetrics {
     /// A caller could not be told. `reason` is from a closed set.
     pub fn authentication_failed(&self, reason: &'static str) {
         self.authentication_failures.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// So many items of tokens were no grants since the start. To be told before each
+    /// [`encode`](super::Metrics::encode).
+    pub fn ignored_token_items(&self, total: u64) {
+        self.ignored_token_items.inner().store(total, Ordering::Relaxed);
     }
 
     /// A known caller lacks `permission`, which is from a closed set.

@@ -1,5 +1,7 @@
 //! How much a request may hold, and which text is text.
 
+use std::time::Duration;
+
 /// The limits of section "Limits" of the README. All lengths are bytes of UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -56,6 +58,54 @@ impl Default for Limits {
             notes: 100,
             filter_values: 50,
             inspected_events: 20_000,
+        }
+    }
+}
+
+/// How much may come, and how long it may take. `Default` gives the documented defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrafficLimits {
+    /// Bytes of a call's metadata, as HTTP/2 counts them.
+    pub header_bytes: usize,
+    /// Connections at a time.
+    pub connections: usize,
+    /// Time for the TLS handshake and the first bytes of a connection.
+    pub handshake_time: Duration,
+    /// Time without a byte in either direction after which a connection is closed.
+    pub idle_time: Duration,
+    /// Calls at a time on one connection.
+    pub connection_calls: usize,
+    /// Calls at a time of all callers.
+    pub calls: usize,
+    /// Calls at a time of one caller.
+    pub caller_calls: usize,
+    /// Calls a second of one caller.
+    pub caller_rate: usize,
+    /// Time of a call until its reply begins.
+    pub call_time: Duration,
+    /// Exports at a time of all callers.
+    pub exports: usize,
+    /// Exports at a time of one caller.
+    pub caller_exports: usize,
+    /// Time for which an export's reader may take nothing.
+    pub export_stall: Duration,
+}
+
+impl Default for TrafficLimits {
+    fn default() -> Self {
+        Self {
+            header_bytes: 16 * 1024,
+            connections: 4096,
+            handshake_time: Duration::from_secs(10),
+            idle_time: Duration::from_secs(120),
+            connection_calls: 1024,
+            calls: 8192,
+            caller_calls: 2048,
+            caller_rate: 100_000,
+            call_time: Duration::from_secs(30),
+            exports: 32,
+            caller_exports: 4,
+            export_stall: Duration::from_secs(60),
         }
     }
 }

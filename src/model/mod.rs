@@ -22,7 +22,7 @@ pub use event::{
     TraceIdOrigin, UpdateNote,
 };
 pub use filter::{EventFilter, Order};
-pub use limits::{Limits, TextRule};
+pub use limits::{Limits, TextRule, TrafficLimits};
 pub use name::{EventName, NameError, Scope};
 pub use page::{PageQuery, Position};
 pub use rules::{NoteRefusal, NoteRules, Rejection};

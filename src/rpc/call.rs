@@ -3,7 +3,11 @@
 use tonic::{Request, Response, Status};
 use tracing::{Span, field::display};
 
-use super::{request_id::RequestId, status::Failure};
+use super::{
+    listener::{CallOnConnection, ConnectionInfo},
+    request_id::RequestId,
+    status::Failure,
+};
 use crate::{
     auth::{Authentication, Principal},
     metrics::Metrics,
@@ -12,12 +16,12 @@ use crate::{
 };
 
 /// What the layers found out about a call.
-#[derive(Debug)]
 pub struct Call {
     request_id: RequestId,
     authentication: Option<Authentication>,
     trace_parent: Option<TraceParent>,
     metrics: Option<Metrics>,
+    connection: Option<ConnectionInfo>,
 }
 
 impl Call {
@@ -31,6 +35,7 @@ impl Call {
                 authentication,
                 trace_parent: extensions.remove(),
                 metrics: extensions.remove(),
+                connection: extensions.remove(),
             },
             message,
         )
@@ -53,6 +58,11 @@ impl Call {
     /// The trace from which the call came, if it told one.
     pub fn trace_id(&self) -> Option<TraceId> {
         self.trace_parent.map(|parent| parent.trace_id)
+    }
+
+    /// Has the call counted on its connection beyond the reply's head, for as long as what this returns is kept.
+    pub fn goes_on(&self) -> Option<CallOnConnection> {
+        self.connection.as_ref().map(ConnectionInfo::begin_call)
     }
 
     /// The name of the call.

@@ -1,6 +1,6 @@
 //! An export on the wire.
 
-use std::{panic::AssertUnwindSafe, pin::Pin};
+use std::{panic::AssertUnwindSafe, pin::Pin, time::Duration};
 
 use futures_util::{FutureExt as _, Stream, stream};
 use tonic::{
@@ -9,8 +9,11 @@ use tonic::{
 };
 
 use super::{
+    listener::CallOnConnection,
     request_id::RequestId,
+    stall::WatchedStream,
     status::{self, Failure},
+    traffic::ExportPlace,
 };
 use crate::{export::CsvExport, metrics::Metrics, proto::google::api::HttpBody};
 
@@ -19,10 +22,26 @@ const CONTENT_TYPE: &str = "text/csv; charset=utf-8";
 /// The pieces of one CSV file.
 pub type CsvStream = Pin<Box<dyn Stream<Item = Result<HttpBody, Status>> + Send>>;
 
+/// What an export holds while it runs.
+pub struct Hold {
+    /// Its place among the exports.
+    pub _place: ExportPlace,
+    /// Its place on its connection.
+    pub on_connection: Option<CallOnConnection>,
+    /// How long its reader may take nothing.
+    pub stall: Duration,
+}
+
 /// The reply to an export: what is known of it beforehand as initial metadata, and its pieces.
-pub fn response(export: CsvExport, request_id: RequestId, metrics: Metrics) -> Result<Response<CsvStream>, Failure> {
+pub fn response(
+    export: CsvExport,
+    hold: Hold,
+    request_id: RequestId,
+    metrics: Metrics,
+) -> Result<Response<CsvStream>, Failure> {
     let (log_size, disposition) = (export.log_size(), disposition(&export.file_name())?);
-    let mut response = Response::new(pieces(export, request_id, metrics));
+    let watched = WatchedStream::new(pieces(export, request_id.clone(), metrics), hold, request_id);
+    let mut response: Response<CsvStream> = Response::new(Box::pin(watched));
     let metadata: &mut MetadataMap = response.metadata_mut();
     metadata.insert(status::LOG_SIZE, AsciiMetadataValue::from(log_size));
     metadata.insert("content-disposition", disposition);

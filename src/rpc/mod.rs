@@ -11,19 +11,21 @@ mod decode;
 mod encode;
 mod export_stream;
 mod fresh_id;
+mod listener;
 mod methods;
 mod origin;
 mod page_token;
 mod request_id;
 mod service;
 mod stack;
+mod stall;
 mod status;
+mod traffic;
 mod unreadable;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::{Stream, StreamExt as _};
-use tokio::net::TcpStream;
+use tokio::net::TcpListener;
 use tonic::{
     service::Routes,
     transport::{Error, Server, server::Router},
@@ -32,7 +34,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tower::layer::util::{Identity, Stack as Stacked};
 
 use crate::{
-    auth::Authorizer,
+    auth::{Authenticator, Authorizer},
     export::Exporter,
     ingest::Ingest,
     metrics::Metrics,
@@ -44,8 +46,10 @@ use crate::{
     query::Query,
 };
 
+pub use listener::{Tls, TlsError, TlsFiles};
 pub use methods::paths as method_paths;
 pub use origin::Origins;
+pub use traffic::Traffic;
 
 /// The service's full name, as in paths, reflection and health checks.
 pub const SERVICE_NAME: &str = audit_log_service_server::SERVICE_NAME;
@@ -55,12 +59,10 @@ pub const SERVICE_NAME: &str = audit_log_service_server::SERVICE_NAME;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a peer may take to answer a keepalive.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Calls at once on one connection. A service that records over a single channel must not wait for its own calls
-/// before the append queue is full.
-const MAX_CONCURRENT_STREAMS: u32 = 1024;
-/// The pause after a connection that could not be accepted, for lack of file descriptors say, because the next attempt
-/// would fail at once as well.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Streams that a peer has reset before they were taken up; with one more it is a flood, and the connection is closed.
+const MAX_RESET_STREAMS: usize = 20;
+/// Streams that were reset because of the peer's own mistakes; as above.
+const MAX_MISTAKEN_STREAMS: usize = 1024;
 
 /// What the services need.
 #[derive(Clone)]
@@ -81,21 +83,27 @@ pub struct Api {
     pub metrics: Metrics,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
+    /// How much is under way.
+    pub traffic: Arc<Traffic>,
 }
 
 /// How connections are served.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone)]
 pub struct Transport {
     /// Which web pages may call.
     pub origins: Origins,
     /// How old a connection may get.
     pub max_age: Option<Duration>,
+    /// Where callers' claims come from.
+    pub authenticator: Authenticator,
+    /// How connections are encrypted; `None`: not at all.
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// The server as it is served: all services inside the [`stack`]. Tests serve it over an in-memory duplex.
 pub type ApiRouter = Router<Stacked<stack::Stack, Identity>>;
 
-/// Serves the API on `incoming` connections until `shutdown`, and then until the last call has ended.
+/// Serves the API on what `listener` accepts, until `shutdown`, and then until the last call has ended.
 ///
 /// # Errors
 /// Only if a connection cannot be set up; a failed accept is passed over.
@@ -103,10 +111,11 @@ pub async fn serve(
     api: Api,
     transport: Transport,
     health: HealthServer<impl Health>,
-    incoming: impl Stream<Item = io::Result<TcpStream>>,
+    listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    router(api, transport, health).serve_with_incoming_shutdown(incoming.then(accepted), shutdown).await
+    let incoming = listener::connections(listener, transport.tls.clone(), *api.traffic.limits());
+    router(api, transport, health).serve_with_incoming_shutdown(incoming, shutdown).await
 }
 
 /// All services inside the stack, with the transport's settings.
@@ -117,13 +126,20 @@ pub fn router(api: Api, transport: Transport, health: HealthServer<impl Health>)
         Some(age) => server.max_connection_age(age),
         None => server,
     };
+    let limits = *api.traffic.limits();
+    // Settings are at most 64 Mi.
+    let small = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX);
+    let Transport { origins, authenticator, .. } = transport;
     server
         // Browsers speak gRPC-Web over HTTP/1.1 as well; everything else in HTTP/1.1 is refused.
         .accept_http1(true)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
-        .layer(stack::stack(api.metrics.clone(), transport.origins))
+        .max_concurrent_streams(small(limits.connection_calls))
+        .http2_max_header_list_size(small(limits.header_bytes))
+        .http2_max_pending_accept_reset_streams(Some(MAX_RESET_STREAMS))
+        .http2_max_local_error_reset_streams(Some(MAX_MISTAKEN_STREAMS))
+        .layer(stack::stack(api.metrics.clone(), origins, authenticator, Arc::clone(&api.traffic)))
         .add_routes(routes(api, health))
 }
 
@@ -145,16 +161,4 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-}
-
-/// Small replies must not wait for the acknowledgement of earlier ones; tonic sets this only on listeners of its own.
-async fn accepted(connection: io::Result<TcpStream>) -> io::Result<TcpStream> {
-    match connection.and_then(|stream| stream.set_nodelay(true).map(|()| stream)) {
-        Ok(stream) => Ok(stream),
-        Err(error) => {
-            tracing::warn!(%error, "a connection could not be accepted");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            Err(error)
-        }
-    }
 }

@@ -12,7 +12,7 @@ use super::{
     call::Call,
     decode::{self, BatchScopes, Decoder},
     encode,
-    export_stream::{self, CsvStream},
+    export_stream::{self, CsvStream, Hold},
     fresh_id::{fresh_id, fresh_ids},
     page_token::Binding,
     status::Failure,
@@ -154,8 +154,10 @@ impl Api {
         call.concerns(&scope);
         let permit = self.authorizer.export(principal, &scope)?;
         let request = self.decoder().export(&message, &scope)?;
+        let place = self.traffic.export(principal)?;
         let export = self.exporter.start(permit, request).await?;
-        export_stream::response(export, call.request_id().clone(), self.metrics.clone())
+        let hold = Hold { _place: place, on_connection: call.goes_on(), stall: self.traffic.limits().export_stall };
+        export_stream::response(export, hold, call.request_id().clone(), self.metrics.clone())
     }
 
     async fn add_note(&self, call: &Call, message: AddUpdateNoteRequest) -> Result<AddUpdateNoteResponse, Failure> {

@@ -1,20 +1,32 @@
 //! What every call passes on its way in, from the outside to the inside.
 
+use std::sync::Arc;
+
+use http::Request;
+use tonic::body::Body;
 use tonic_web::GrpcWebLayer;
 use tower::{
     layer::util::Identity,
-    util::{Either, option_layer},
+    util::{Either, MapRequestLayer, option_layer},
 };
 use tower_http::cors::CorsLayer;
 
 use super::{
     access_log::AccessLogLayer,
     catch_panic::CatchPanicLayer,
+    listener::ConnectionInfo,
     origin::{OriginLayer, Origins},
     request_id::RequestIdLayer,
+    traffic::{Traffic, TrafficLayer},
     unreadable::UnreadableLayer,
 };
-use crate::{auth::authenticate::AuthenticateLayer, metrics::Metrics};
+use crate::{
+    auth::{Authenticator, authenticate::AuthenticateLayer},
+    metrics::Metrics,
+};
+
+/// Puts what the connection knows of its other end where [`AuthenticateLayer`] looks for it.
+type IntroducePeerLayer = MapRequestLayer<fn(Request<Body>) -> Request<Body>>;
 
 /// The layers, the outermost first.
 pub type Stack = (
@@ -24,12 +36,14 @@ pub type Stack = (
     AccessLogLayer,
     CatchPanicLayer,
     OriginLayer,
+    IntroducePeerLayer,
     AuthenticateLayer,
+    TrafficLayer,
     UnreadableLayer,
 );
 
 /// The layers around all services, health and reflection included.
-pub fn stack(metrics: Metrics, origins: Origins) -> Stack {
+pub fn stack(metrics: Metrics, origins: Origins, authenticator: Authenticator, traffic: Arc<Traffic>) -> Stack {
     (
         // Outermost, because a preflight is no call, and because a refusal must be readable to a page that may call.
         option_layer(origins.cors()),
@@ -44,10 +58,22 @@ pub fn stack(metrics: Metrics, origins: Origins) -> Stack {
         CatchPanicLayer,
         // Before anybody is believed: a page that may not call may not claim to be somebody.
         OriginLayer { origins },
+        // Before the next one, which asks for it.
+        MapRequestLayer::new(introduce_peer),
         // It refuses nobody, it only finds out who calls; what a service does without a principal is decided there, and
         // health and reflection ask for none.
-        AuthenticateLayer,
+        AuthenticateLayer { authenticator },
+        // Each caller has a share, so it comes after we know who calls; and before any work is done for the call.
+        TrafficLayer { traffic },
         // Next to the services, whose transport answers by itself what it cannot read; the layers above see our answer.
         UnreadableLayer,
     )
+}
+
+fn introduce_peer(mut request: Request<Body>) -> Request<Body> {
+    let peer = request.extensions().get::<ConnectionInfo>().map(|connection| connection.peer.clone());
+    if let Some(peer) = peer {
+        request.extensions_mut().insert(peer);
+    }
+    request
 }

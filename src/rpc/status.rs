@@ -11,6 +11,7 @@ use super::{
     decode::{Path, Violations},
     page_token::PageTokenInvalid,
     request_id::RequestId,
+    traffic::Patience,
 };
 use crate::{
     auth::{CredentialsError, Denied},
@@ -68,6 +69,20 @@ pub enum Failure {
     /// The store did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Too much came.
+    #[error("{message}")]
+    RateLimited {
+        /// Of what, in words for the caller.
+        message: String,
+        /// When there may be room again.
+        retry_after: Duration,
+    },
+    /// It took longer than somebody would wait.
+    #[error("no answer in time")]
+    TooSlow(Patience),
+    /// An export whose reader stands still.
+    #[error("the export's reader took nothing for {0:?}")]
+    Stalled(Duration),
     /// A fault of ours.
     #[error("{0}")]
     Internal(String),
@@ -103,6 +118,11 @@ impl Failure {
         Self::Internal(details.to_string())
     }
 
+    /// Too much is under way at the moment.
+    pub fn busy(message: &str) -> Self {
+        Self::RateLimited { message: message.to_owned(), retry_after: QUEUE_DELAY }
+    }
+
     /// The answer. What the caller must not learn goes to the log instead, once, here.
     pub fn into_status(self, request_id: &RequestId) -> Status {
         self.log(request_id);
@@ -112,7 +132,11 @@ impl Failure {
     /// Counts a call that was refused at the door.
     pub fn count(&self, metrics: &CallMetrics) {
         match self {
-            Self::Credentials(CredentialsError::Missing) => metrics.authentication_failed("missing"),
+            Self::Credentials(CredentialsError::Missing | CredentialsError::TokenMissing) => {
+                metrics.authentication_failed("missing");
+            }
+            Self::Credentials(CredentialsError::Expired) => metrics.authentication_failed("expired"),
+            Self::Credentials(CredentialsError::NotVouched { .. }) => metrics.authentication_failed("not_vouched"),
             Self::Credentials(CredentialsError::Invalid { .. }) => metrics.authentication_failed("invalid"),
             Self::Denied(denied) => metrics.denied(denied.permission),
             _ => (),
@@ -138,18 +162,22 @@ impl Failure {
     fn answer(self, request_id: &RequestId) -> Answer {
         use ErrorReason as Reason;
         match self {
-            Self::Credentials(error @ CredentialsError::Missing) => {
-                Answer::new(Code::Unauthenticated, Reason::CredentialsMissing, error)
-            }
-            Self::Credentials(error @ CredentialsError::Invalid { .. }) => {
-                Answer::new(Code::Unauthenticated, Reason::CredentialsInvalid, error)
-            }
+            Self::Credentials(error) => Answer::of_credentials(&error),
             Self::Denied(denied) => Answer::of_denied(&denied),
             Self::Origin(_) => Answer::new(Code::PermissionDenied, Reason::PermissionMissing, self),
             Self::Invalid(violations) => Answer::invalid(&violations),
             Self::PageToken(error) => Answer::new(Code::InvalidArgument, Reason::PageTokenInvalid, error),
             Self::EventNotFound => Answer::new(Code::NotFound, Reason::EventNotFound, self),
             Self::Ingest(error) => Answer::of_ingest(error, request_id),
+            Self::RateLimited { message, retry_after } => {
+                Answer::new(Code::ResourceExhausted, Reason::RateLimited, message).retry_after(retry_after)
+            }
+            Self::TooSlow(patience) => Answer::too_slow(patience),
+            Self::Stalled(time) => Answer::new(
+                Code::DeadlineExceeded,
+                Reason::DeadlineExceeded,
+                format!("nothing was taken for {time:?}, and the export was ended; it can be resumed"),
+            ),
             Self::Store(StoreError::Unavailable(_) | StoreError::Unusable(_) | StoreError::OutcomeUnknown(_)) => {
                 Answer::store_unavailable()
             }
@@ -191,6 +219,21 @@ impl Answer {
             .with("scope", &denied.scope)
             .with("permission", denied.permission);
         Self { message: denied.to_string(), ..answer }
+    }
+
+    fn of_credentials(error: &CredentialsError) -> Self {
+        let reason = match error {
+            CredentialsError::Missing | CredentialsError::TokenMissing => ErrorReason::CredentialsMissing,
+            CredentialsError::Expired => ErrorReason::CredentialsExpired,
+            CredentialsError::Invalid { .. } | CredentialsError::NotVouched { .. } => ErrorReason::CredentialsInvalid,
+        };
+        Self::new(Code::Unauthenticated, reason, error)
+    }
+
+    fn too_slow(patience: Patience) -> Self {
+        let whose = if patience.is_callers { "the time in grpc-timeout" } else { "the time that a call may take" };
+        let message = format!("no answer within {whose}; a write may have happened: retry it with the same id");
+        Self::new(Code::DeadlineExceeded, ErrorReason::DeadlineExceeded, message)
     }
 
     fn of_ingest(error: IngestError, request_id: &RequestId) -> Self {

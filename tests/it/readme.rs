@@ -23,6 +23,7 @@ use crate::harness::{Backend, Database};
 
 const README: &str = include_str!("../../README.md");
 const READING: &str = include_str!("../../docs/reading.md");
+const SECURITY: &str = include_str!("../../docs/security.md");
 const SETTINGS: &str = include_str!("../../docs/settings.md");
 const ERRORS: &str = include_str!("../../docs/errors.md");
 const DEPLOY: &str = include_str!("../../docs/deploy.md");
@@ -214,7 +215,7 @@ fn the_table_of_settings_is_complete_and_tells_the_defaults() {
 
 #[test]
 fn every_documented_file_is_a_configuration_that_serves() {
-    let pages = [README, SETTINGS, DEPLOY];
+    let pages = [README, SECURITY, SETTINGS, DEPLOY];
     let files: Vec<Block> = pages.into_iter().flat_map(blocks).filter(|block| block.info == "toml").collect();
     assert!(!files.is_empty());
     for file in files {
@@ -236,7 +237,7 @@ fn the_table_of_errors_is_complete() {
 }
 
 /// The pages, as they are linked to.
-const PAGES: [(&str, &str); 8] = [
+const PAGES: [(&str, &str); 10] = [
     ("README.md", README),
     ("CONTRIBUTING.md", include_str!("../../CONTRIBUTING.md")),
     ("docs/deploy.md", DEPLOY),
@@ -244,7 +245,9 @@ const PAGES: [(&str, &str); 8] = [
     ("docs/leaf-format.md", include_str!("../../docs/leaf-format.md")),
     ("docs/outbox.md", include_str!("../../docs/outbox.md")),
     ("docs/reading.md", READING),
+    ("docs/security.md", SECURITY),
     ("docs/settings.md", SETTINGS),
+    ("SECURITY.md", include_str!("../../SECURITY.md")),
 ];
 
 #[test]

@@ -1,0 +1,177 @@
+//! TLS: what the server shows, whom it lets in, and how both change while it runs.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
+};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use webpki::EndEntityCert;
+
+use crate::auth::Peer;
+
+/// The files that TLS is made of.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The certificate, and those that lead to its authority, in PEM.
+    pub cert: PathBuf,
+    /// Its private key, in PEM.
+    pub key: PathBuf,
+    /// The authorities of client certificates, in PEM; `None`: no client is asked for one.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Why there can be no TLS. No text shows any part of a key.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file is not there, or may not be read.
+    #[error("cannot read {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file holds something else.
+    #[error("{}: {problem}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// Encrypts connections by what the files say at the time.
+pub struct Tls {
+    files: TlsFiles,
+    loaded: Mutex<Loaded>,
+}
+
+struct Loaded {
+    config: Arc<ServerConfig>,
+    /// Of the files that were looked at last, whether or not they were good.
+    seen: Vec<Fingerprint>,
+}
+
+/// What changes when a file does. Kubernetes swaps a link, which changes the file's number.
+type Fingerprint = Option<(u64, SystemTime, u64)>;
+
+impl Tls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// If one cannot be read or holds something else, or key and certificate do not belong together.
+    pub fn open(files: TlsFiles) -> Result<Self, TlsError> {
+        let seen = files.fingerprints();
+        let config = Arc::new(files.load()?);
+        Ok(Self { files, loaded: Mutex::new(Loaded { config, seen }) })
+    }
+
+    /// Shakes hands.
+    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Peer)> {
+        let stream = TlsAcceptor::from(self.config()).accept(stream).await?;
+        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let peer = Peer { names: certificate.map(names).unwrap_or_default().into() };
+        Ok((stream, peer))
+    }
+
+    /// The files are looked at for each new connection, which costs little beside its handshake. Connections that are
+    /// open keep what they began with. Where the new files are no good, the old ones go on.
+    fn config(&self) -> Arc<ServerConfig> {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.files.fingerprints();
+        if seen != loaded.seen {
+            loaded.seen = seen;
+            match self.files.load() {
+                Ok(config) => {
+                    loaded.config = Arc::new(config);
+                    tracing::info!(certificate = %self.files.cert.display(), "the TLS files have changed and were read again");
+                }
+                Err(error) => tracing::error!(%error, "the TLS files have changed and are no good; the old ones go on"),
+            }
+        }
+        Arc::clone(&loaded.config)
+    }
+}
+
+impl TlsFiles {
+    fn fingerprints(&self) -> Vec<Fingerprint> {
+        [Some(&self.cert), Some(&self.key), self.client_ca.as_ref()].into_iter().flatten().map(fingerprint).collect()
+    }
+
+    fn load(&self) -> Result<ServerConfig, TlsError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+        let builder = builder.map_err(|error| content(&self.cert, error))?;
+        let builder = match &self.client_ca {
+            None => builder.with_no_client_auth(),
+            Some(path) => builder.with_client_cert_verifier(
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots(path)?), provider)
+                    .build()
+                    .map_err(|error| content(path, error))?,
+            ),
+        };
+        let certificates = certificates(&self.cert)?;
+        let mut config =
+            builder.with_single_cert(certificates, key(&self.key)?).map_err(|error| content(&self.key, error))?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        if self.client_ca.is_some() {
+            // A session that is taken up again would go on with a certificate that has expired meanwhile.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
+        Ok(config)
+    }
+}
+
+fn fingerprint(path: &PathBuf) -> Fingerprint {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.ino(), metadata.modified().ok()?, metadata.len()))
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|error| content(path, error))?;
+    }
+    Ok(roots)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+    let certificates = certificates.map_err(|error| content(path, error))?;
+    match certificates.is_empty() {
+        true => Err(content(path, "holds no certificate in PEM")),
+        false => Ok(certificates),
+    }
+}
+
+fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|error| content(path, error))
+}
+
+fn read(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, TlsError> {
+    let read = fs::read(path).map(zeroize::Zeroizing::new);
+    read.map_err(|source| TlsError::File { path: path.to_owned(), source })
+}
+
+fn content(path: &Path, problem: impl ToString) -> TlsError {
+    TlsError::Content { path: path.to_owned(), problem: problem.to_string() }
+}
+
+/// The DNS and URI names of a certificate. The handshake has verified it, so it can be read.
+fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let Ok(certificate) = EndEntityCert::try_from(certificate) else { return Vec::new() };
+    certificate.valid_dns_names().chain(certificate.valid_uri_names()).map(str::to_owned).collect()
+}

@@ -1,0 +1,98 @@
+//! The layer that holds each call against the limits.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use tokio::time;
+use tonic::body::Body;
+use tower::{Layer, Service};
+
+use super::{CallPlace, Patience, Traffic};
+use crate::{
+    auth::{Authentication, Principal},
+    rpc::{listener::ConnectionInfo, request_id::RequestId, status::Failure},
+};
+
+/// Health must answer whatever else comes: an orchestrator would end a busy service that does not.
+const HEALTH: &str = "/grpc.health.";
+
+/// A refusal takes this long. It costs nothing to wait, while one who asks again at once after each refusal would keep the
+/// service busy with nothing else; and when all streams of a connection wait, its peer cannot send any more.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(100);
+
+/// Adds [`LimitTraffic`] to a service.
+#[derive(Clone)]
+pub struct TrafficLayer {
+    /// The limits, and what is under way.
+    pub traffic: Arc<Traffic>,
+}
+
+/// Refuses the call that is one too many, and ends the one that takes too long.
+#[derive(Clone)]
+pub struct LimitTraffic<S> {
+    inner: S,
+    traffic: Arc<Traffic>,
+}
+
+impl<S> Layer<S> for TrafficLayer {
+    type Service = LimitTraffic<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        LimitTraffic { inner, traffic: Arc::clone(&self.traffic) }
+    }
+}
+
+impl<S, A> Service<Request<A>> for LimitTraffic<S>
+where
+    S: Service<Request<A>, Response = Response<Body>, Future: Send + 'static>,
+    S::Error: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Response<Body>, S::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<A>) -> Self::Future {
+        let id = RequestId::of(request.extensions());
+        let place = match self.place(&request) {
+            Ok(place) => place,
+            Err(failure) => return Box::pin(refuse(failure, id)),
+        };
+        let on_connection = request.extensions().get::<ConnectionInfo>().map(ConnectionInfo::begin_call);
+        let patience = Patience::of(request.headers(), self.traffic.limits().call_time);
+        let call = self.inner.call(request);
+        Box::pin(async move {
+            let _until_the_reply = (place, on_connection);
+            match time::timeout(patience.time, call).await {
+                Ok(reply) => reply,
+                Err(_) => Ok(Failure::TooSlow(patience).into_status(&id).into_http()),
+            }
+        })
+    }
+}
+
+impl<S> LimitTraffic<S> {
+    fn place<A>(&self, request: &Request<A>) -> Result<Option<CallPlace>, Failure> {
+        if request.uri().path().starts_with(HEALTH) {
+            return Ok(None);
+        }
+        self.traffic.call(caller(request)).map(Some)
+    }
+}
+
+async fn refuse<E>(failure: Failure, id: RequestId) -> Result<Response<Body>, E> {
+    time::sleep(REFUSAL_PAUSE).await;
+    Ok(failure.into_status(&id).into_http())
+}
+
+fn caller<A>(request: &Request<A>) -> Option<&Principal> {
+    request.extensions().get::<Authentication>().and_then(|found| found.as_ref().ok())
+}
