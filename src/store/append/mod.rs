@@ -106,8 +106,8 @@ impl Writer {
         appended.and_then(still_there).inspect_err(|_| self.heads.clear())
     }
 
-    /// What memory says of the batch's logs, if it is worth trying: each is remembered, nobody else appends to it, and
-    /// there are no notes, which need a look at their events.
+    /// What memory says of the batch's logs, if it is worth trying: each is remembered and has a head already, nobody else
+    /// appends to it, and there are no notes, which need a look at their events.
     fn remembered(&self, batch: &[&[Entry]]) -> Option<Known> {
         let mut known = Known::new();
         for entry in batch.iter().copied().flatten() {
@@ -116,7 +116,7 @@ impl Writer {
                 return None;
             }
             if !known.contains_key(tenant) {
-                let head = self.heads.get(tenant).filter(|head| !head.shared)?;
+                let head = self.heads.get(tenant).filter(|head| !head.shared && head.size > 0)?;
                 known.insert(tenant.to_owned(), KnownLog { size: head.size, ..KnownLog::default() });
             }
         }
@@ -188,6 +188,8 @@ fn rows<'p>(plan: &'p Plan<'_>) -> Result<Rows<'p>, StoreError> {
             Draft::Note(draft) => rows.notes.push(NewNote::new(placed.entry, draft, &placed.seal)),
         }
     }
+    // In one order for everybody: who waits for somebody else's row holds only smaller ones, so nobody waits in a circle.
+    rows.events.sort_unstable_by(|a, b| (a.event_id, a.tenant_id).cmp(&(b.event_id, b.tenant_id)));
     Ok(rows)
 }
 
