@@ -3,7 +3,11 @@
 use diesel::{connection::SimpleConnection as _, migration::MigrationSource, prelude::*};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::{conn::AnyConnection, error::StoreError, schema::{__diesel_schema_migrations, schema_requirements}};
+use super::{
+    conn::AnyConnection,
+    error::StoreError,
+    schema::{__diesel_schema_migrations, schema_requirements},
+};
 
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
@@ -45,9 +49,8 @@ fn is_current(connection: &mut AnyConnection) -> Result<bool, StoreError> {
         AnyConnection::Postgres(_) => versions::<diesel::pg::Pg>(POSTGRES),
     };
     let known = known.map_err(|error| StoreError::Unavailable(error.to_string()))?;
-    let applied: Result<Vec<String>, _> = __diesel_schema_migrations::table
-        .select(__diesel_schema_migrations::version)
-        .load(connection);
+    let applied: Result<Vec<String>, _> =
+        __diesel_schema_migrations::table.select(__diesel_schema_migrations::version).load(connection);
     match applied {
         Ok(applied) => Ok(known.iter().all(|version| applied.contains(version))),
         // There is no such table. Whatever else it is comes up again at the next statement.

@@ -259,7 +259,9 @@ async fn sqlite_refuses_to_replace_what_is_stored() {
 #[tokio::test]
 async fn postgres_refuses_truncate_and_changes_of_a_partition() {
     let (_app, _, mut sql) = with_event_and_note(Backend::Postgres).await;
-    for statement in ["TRUNCATE events", "TRUNCATE update_notes", "TRUNCATE tree_heads", "TRUNCATE events, update_notes"] {
+    for statement in
+        ["TRUNCATE events", "TRUNCATE update_notes", "TRUNCATE tree_heads", "TRUNCATE events, update_notes"]
+    {
         sql.refused(statement, "append-only");
     }
     let partition = sql.value("SELECT tableoid::regclass::text AS value FROM events");

@@ -51,8 +51,7 @@ fn partition_of(sql: &mut Sql, id: &str) -> String {
 async fn replicas_whose_clocks_are_years_apart_make_all_months_once() {
     let database = Database::create(Backend::Postgres);
     let start = |millis| TestApp::start_at(Arc::clone(&database), millis, |_| {});
-    let (a, b, c, d) =
-        tokio::join!(start(YEAR_2031), start(MARCH_2024), start(START_MILLIS), start(YEAR_2031));
+    let (a, b, c, d) = tokio::join!(start(YEAR_2031), start(MARCH_2024), start(START_MILLIS), start(YEAR_2031));
     for (app, millis) in [(&a, YEAR_2031), (&b, MARCH_2024), (&c, START_MILLIS), (&d, YEAR_2031)] {
         app.record(&Caller::root(), T, at(event("k", "1"), millis)).await.unwrap();
     }
@@ -106,11 +105,9 @@ async fn events_around_the_bounds_lie_in_their_month_and_list_in_order(#[values(
     }
     let rising: Vec<String> = (0..times.len()).map(id).collect();
     let falling = rising.iter().rev().cloned().collect();
-    for (order, expected) in [
-        (Order::OldestFirst, rising),
-        (Order::NewestFirst, falling),
-        (Order::Log, recorded.map(id).to_vec()),
-    ] {
+    for (order, expected) in
+        [(Order::OldestFirst, rising), (Order::NewestFirst, falling), (Order::Log, recorded.map(id).to_vec())]
+    {
         let found = app.walk(&Caller::root(), ordered(T, order, page_size)).await;
         let ids: Vec<_> = found.iter().map(|event| event.name.rsplit_once('/').unwrap().1.to_owned()).collect();
         assert_eq!(ids, expected, "{order:?}");

@@ -40,8 +40,13 @@ async fn the_service_needs_no_more_than_the_script_grants() {
     for order in [Order::NewestFirst, Order::OldestFirst, Order::Log] {
         assert_eq!(app.walk(&root, ordered(P, order, 100)).await.len(), 502);
     }
-    assert_eq!(owner.value("SELECT string_agg(DISTINCT usename, ',') AS value FROM pg_stat_activity WHERE \
-        datname = current_database() AND pid <> pg_backend_pid()"), "auditlog_service");
+    assert_eq!(
+        owner.value(
+            "SELECT string_agg(DISTINCT usename, ',') AS value FROM pg_stat_activity WHERE \
+        datname = current_database() AND pid <> pg_backend_pid()"
+        ),
+        "auditlog_service"
+    );
 
     // Five years on, by another replica of the same role: its months are made, and nothing more has to be granted.
     let later = START_MILLIS + 5 * 365 * 24 * 60 * 60 * 1000;
@@ -59,7 +64,8 @@ async fn the_role_can_change_nothing_past_the_service() {
     app.note(&Caller::root(), &name, "why", "").await.unwrap();
     let partition = owner.value("SELECT tableoid::regclass::text AS value FROM events");
     owner.run("SELECT make_event_partitions(now() + interval '1 year')");
-    let newest = owner.value("SELECT max(inhrelid::regclass::text) AS value FROM pg_inherits WHERE inhparent = 'events'::regclass");
+    let newest = owner
+        .value("SELECT max(inhrelid::regclass::text) AS value FROM pg_inherits WHERE inhparent = 'events'::regclass");
 
     let mut role = Sql::open(&database);
     assert_eq!(role.value("SELECT current_user::text AS value"), "auditlog_service");

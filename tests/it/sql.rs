@@ -34,7 +34,11 @@ impl Sql {
     }
 
     pub fn postgres(url: &str) -> Self {
-        Self::Postgres(PgConnection::establish(url).unwrap())
+        Self::try_postgres(url).unwrap()
+    }
+
+    pub fn try_postgres(url: &str) -> Result<Self, String> {
+        PgConnection::establish(url).map(Self::Postgres).map_err(|error| error.to_string())
     }
 
     /// Runs statements; the error is what the database said.

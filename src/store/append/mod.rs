@@ -23,7 +23,7 @@ use self::{
     transaction::{Failed, transaction},
 };
 use super::{
-    conn::{Access, AnyConnection, Target},
+    conn::{Access, AnyConnection, Target, postgres as postgres_connection},
     error::StoreError,
     rows::{NewEvent, NewNote},
 };
@@ -77,6 +77,13 @@ impl Writer {
         self.heads.clear();
         self.target.require_in_place()?;
         self.connection = self.target.connect(Access::Append)?;
+        // What failed may have waited for a replica that is frozen.
+        if let AnyConnection::Postgres(connection) = &mut self.connection {
+            let ended = postgres_connection::end_frozen(connection)?;
+            if ended > 0 {
+                tracing::warn!(ended, "ended sessions of replicas that stood still in the middle of a write");
+            }
+        }
         Ok(())
     }
 

@@ -1,8 +1,8 @@
 //! Writing on PostgreSQL: in as few round trips as can be.
 //!
 //! A small batch is one statement, which is its own transaction. A large one goes through COPY, which takes rows faster
-//! and three round trips more. Nobody holds a head while it copies: a client that freezes in the middle of COPY is
-//! waited for without end by servers before version 17, and everybody else would wait with it.
+//! and three round trips more. Nobody holds a head while it copies: the server waits without end for a client that freezes in the
+//! middle of COPY, and everybody else would wait with it. Who waits for its rows ends it (`conn::postgres::end_frozen`).
 
 use std::borrow::Cow;
 
