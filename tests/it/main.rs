@@ -28,6 +28,7 @@ mod otlp;
 mod outage;
 mod pages;
 mod partitions;
+mod plans;
 #[allow(dead_code, reason = "the benchmarks share it and use other parts of it")]
 mod postgres;
 mod process;
@@ -35,6 +36,7 @@ mod readme;
 mod record;
 mod replicas;
 mod role;
+mod slow;
 mod sql;
 mod start;
 mod trace;
