@@ -168,6 +168,7 @@ fn store_settings(database: &DatabaseConfig) -> StoreSettings {
         url: database.url.clone(),
         pool_size: database.pool_size,
         timeout: database.statement_timeout,
+        start_wait: database.start_wait,
         migrate: database.migrate,
     }
 }

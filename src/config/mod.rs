@@ -98,6 +98,8 @@ pub struct DatabaseConfig {
     pub pool_size: u32,
     /// How long a statement may take, or wait for a lock; more than zero.
     pub statement_timeout: Duration,
+    /// How long a start waits for a server that is away.
+    pub start_wait: Duration,
     /// Whether a start brings the schema up to date.
     pub migrate: bool,
 }
@@ -217,6 +219,7 @@ impl fmt::Debug for DatabaseConfig {
             .field("url", &self.public_url())
             .field("pool_size", &self.pool_size)
             .field("statement_timeout", &self.statement_timeout)
+            .field("start_wait", &self.start_wait)
             .field("migrate", &self.migrate)
             .finish()
     }
@@ -251,6 +254,7 @@ impl Default for DatabaseConfig {
             url: "sqlite://auditlog.db".to_owned(),
             pool_size: 8,
             statement_timeout: Duration::from_secs(10),
+            start_wait: Duration::from_secs(30),
             migrate: true,
         }
     }

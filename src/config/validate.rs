@@ -162,6 +162,7 @@ impl DatabaseSettings {
             url: resolve_url(self.url, self.url_file)?.unwrap_or(default.url),
             pool_size: self.pool_size.map_or(default.pool_size, Into::into),
             statement_timeout,
+            start_wait: or_default(self.start_wait, default.start_wait),
             migrate: self.migrate.unwrap_or(default.migrate),
         })
     }

@@ -66,7 +66,13 @@ impl Bench {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("a.db").display());
-        let settings = StoreSettings { url, pool_size: 2, timeout: Duration::from_secs(5), migrate: true };
+        let settings = StoreSettings {
+            url,
+            pool_size: 2,
+            timeout: Duration::from_secs(5),
+            start_wait: Duration::ZERO,
+            migrate: true,
+        };
         let rules = Arc::new(NoteRules { resource_types: ["clusterprofile".to_owned()].into(), max_notes: 2 });
         Self { store: Store::open(&settings, SystemClock.now()).unwrap(), rules, _folder: folder }
     }

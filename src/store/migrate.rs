@@ -1,9 +1,13 @@
 //! Brings the schema up to date, and refuses one that this binary must not use.
 
-use diesel::{connection::SimpleConnection as _, prelude::*};
+use diesel::{connection::SimpleConnection as _, migration::MigrationSource, prelude::*};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::{conn::AnyConnection, error::StoreError, schema::schema_requirements};
+use super::{
+    conn::AnyConnection,
+    error::StoreError,
+    schema::{__diesel_schema_migrations, schema_requirements},
+};
 
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
@@ -37,13 +41,32 @@ fn pending<DB: diesel::backend::Backend>(
     Ok(pending.iter().map(|migration| migration.name().to_string()).collect())
 }
 
+/// Whether all migrations of this binary are applied. Not asked of diesel, which would first make the table that it looks
+/// into, and that takes a right which the service need not have.
+fn is_current(connection: &mut AnyConnection) -> Result<bool, StoreError> {
+    let known = match connection {
+        AnyConnection::Sqlite(_) => versions::<diesel::sqlite::Sqlite>(SQLITE),
+        AnyConnection::Postgres(_) => versions::<diesel::pg::Pg>(POSTGRES),
+    };
+    let known = known.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+    let applied: Result<Vec<String>, _> =
+        __diesel_schema_migrations::table.select(__diesel_schema_migrations::version).load(connection);
+    match applied {
+        Ok(applied) => Ok(known.iter().all(|version| applied.contains(version))),
+        // There is no such table. Whatever else it is comes up again at the next statement.
+        Err(diesel::result::Error::DatabaseError(_, _)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn versions<DB: diesel::backend::Backend>(migrations: EmbeddedMigrations) -> Result<Vec<String>, BoxedError> {
+    let migrations = MigrationSource::<DB>::migrations(&migrations)?;
+    Ok(migrations.iter().map(|migration| migration.name().version().to_string()).collect())
+}
+
 /// Refuses a database whose schema is older than the one this binary knows, or too new for it.
 pub(super) fn require_usable(connection: &mut AnyConnection) -> Result<(), StoreError> {
-    let is_old = match connection {
-        AnyConnection::Sqlite(connection) => connection.has_pending_migration(SQLITE),
-        AnyConnection::Postgres(connection) => connection.has_pending_migration(POSTGRES),
-    };
-    if is_old.map_err(|error| StoreError::Unavailable(error.to_string()))? {
+    if !is_current(connection)? {
         let fix = "run `auditlog migrate`, or set AUDITLOG_DATABASE_MIGRATE=true";
         return Err(StoreError::Unusable(format!("the database has no current schema: {fix}")));
     }

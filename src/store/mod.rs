@@ -34,8 +34,6 @@ pub use events::{EventPage, PageBounds};
 
 use conn::{Access, AnyConnection, Readers, Target};
 
-/// How long a start waits for a database server that is not there yet.
-const SERVER_WAIT: Duration = Duration::from_secs(30);
 /// The pause between two attempts to reach it.
 const SERVER_PAUSE: Duration = Duration::from_millis(500);
 
@@ -48,6 +46,8 @@ pub struct StoreSettings {
     pub pool_size: u32,
     /// How long a statement may take, or wait for a lock, and how long a read waits for a connection.
     pub timeout: Duration,
+    /// How long to wait for a database server that is away.
+    pub start_wait: Duration,
     /// Whether to bring the schema up to date; if not, an old one is refused.
     pub migrate: bool,
 }
@@ -67,7 +67,7 @@ impl Store {
     /// waits for a while.
     pub fn open(settings: &StoreSettings, now: Timestamp) -> Result<Self, StoreError> {
         let mut target = Target::parse(&settings.url, settings.timeout)?;
-        let mut connection = connect_patiently(&target)?;
+        let mut connection = connect_patiently(&target, settings.start_wait)?;
         if settings.migrate {
             migrate::run(&mut connection)?;
         }
@@ -166,7 +166,7 @@ fn read_once_more<T>(
     target.require_in_place()?;
     let mut connection = pool.get()?;
     match read(&mut connection) {
-        Err(StoreError::Unavailable(_)) if connection.is_broken() => {
+        Err(StoreError::Unavailable(_)) if !connection.answers() => {
             drop(connection);
             read(&mut target.connect(Access::Read)?)
         }
@@ -174,13 +174,14 @@ fn read_once_more<T>(
     }
 }
 
-fn connect_patiently(target: &Target) -> Result<AnyConnection, StoreError> {
+/// Waits for a server that is away, but not for one that is there and refuses.
+fn connect_patiently(target: &Target, wait: Duration) -> Result<AnyConnection, StoreError> {
     let start = Instant::now();
     loop {
         match target.connect(Access::Migrate) {
-            Err(error) if target.is_server() && start.elapsed() < SERVER_WAIT => {
+            Err(error @ StoreError::Unavailable(_)) if target.is_server() && start.elapsed() < wait => {
                 tracing::warn!(%error, "waiting for the database");
-                thread::sleep(SERVER_PAUSE);
+                thread::sleep(SERVER_PAUSE.min(wait.saturating_sub(start.elapsed())));
             }
             result => return result,
         }
@@ -190,7 +191,7 @@ fn connect_patiently(target: &Target) -> Result<AnyConnection, StoreError> {
 /// Brings the database's schema up to date and tells the names of the migrations that this took.
 pub fn migrate_database(settings: &StoreSettings, now: Timestamp) -> Result<Vec<String>, StoreError> {
     let target = Target::parse(&settings.url, settings.timeout)?;
-    let mut connection = connect_patiently(&target)?;
+    let mut connection = connect_patiently(&target, settings.start_wait)?;
     let applied = migrate::run(&mut connection)?;
     drop(connection);
     partitions::make(&target, now)?;

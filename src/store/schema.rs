@@ -69,4 +69,11 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    /// Diesel's own, of which the service reads what is applied.
+    __diesel_schema_migrations (version) {
+        version -> Text,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(events, update_notes, tree_heads);

@@ -65,9 +65,13 @@ impl ChildServer {
     /// Starts a command that serves, and waits until it does.
     pub fn spawn(command: Command) -> Self {
         let mut server = Self::start(command);
-        let serving = server.wait_for("serving");
-        server.address = serving["address"].as_str().unwrap().parse().unwrap();
+        server.until_serving();
         server
+    }
+
+    /// Waits until it serves, and then knows where.
+    pub fn until_serving(&mut self) {
+        self.address = self.wait_for("serving")["address"].as_str().unwrap().parse().unwrap();
     }
 
     /// Starts a command, and waits for nothing.

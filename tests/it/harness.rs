@@ -76,6 +76,12 @@ impl Database {
         };
         Arc::new(Self { backend, url, folder })
     }
+
+    /// On a PostgreSQL cluster of the test's own.
+    pub fn on(cluster: &Cluster) -> Arc<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        Arc::new(Self { backend: Backend::Postgres, url: cluster.create_database(), folder })
+    }
 }
 
 /// A service of its own, on a store of its own.
@@ -104,18 +110,31 @@ impl TestApp {
 
     /// On a database which may have been another service's, or still is.
     pub async fn start_on(database: Arc<Database>, change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_at(database, START_MILLIS, change).await
+    }
+
+    /// At another time than the usual one.
+    pub async fn start_at(database: Arc<Database>, millis: i64, change: impl FnOnce(&mut Config)) -> Self {
+        Self::try_start(database, millis, change).await.unwrap()
+    }
+
+    pub async fn try_start(
+        database: Arc<Database>,
+        millis: i64,
+        change: impl FnOnce(&mut Config),
+    ) -> Result<Self, AppError> {
         let mut config = Config { listen: "127.0.0.1:0".parse().unwrap(), ..Config::default() };
         config.database.url.clone_from(&database.url);
         change(&mut config);
-        let clock = Arc::new(TestClock(AtomicI64::new(START_MILLIS * 1000)));
-        let app = App::start(config, Arc::clone(&clock) as Arc<dyn Clock>).await.unwrap();
+        let clock = Arc::new(TestClock(AtomicI64::new(millis * 1000)));
+        let app = App::start(config, Arc::clone(&clock) as Arc<dyn Clock>).await?;
         let (address, admin) = (app.local_addr(), app.admin_addr());
         let statements = Box::new(app.statement_counter());
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(app.run(async { drop(stopped.await) }));
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
         let client = AuditLogServiceClient::new(channel.clone());
-        Self { client, channel, address, admin, clock, database, statements, stop: Some(stop), running }
+        Ok(Self { client, channel, address, admin, clock, database, statements, stop: Some(stop), running })
     }
 
     /// How many statements the store has run.

@@ -76,31 +76,45 @@ impl Cluster {
         self.url(&name)
     }
 
+    /// A program that runs as the server's user, and so makes files which the server may read.
+    pub fn command(&self, program: &str) -> Command {
+        as_ordinary_user(program)
+    }
+
     /// The URL of a database of this cluster, for its owner.
     pub fn url(&self, database: &str) -> String {
         let host = self.folder.to_str().unwrap().replace('/', "%2F");
         format!("postgres://auditlog@{host}/{database}")
     }
 
-    /// Where the server's socket is.
+    /// Where the server's socket, its log and its files are.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// Stops the server the way that `mode` says (`fast`, `immediate`) and starts it again.
     pub fn restart(&self, mode: &str) {
-        let data = self.folder.join("data");
+        self.control(&["-m", mode, "restart"]);
+    }
+
+    /// Stops the server.
+    pub fn stop(&self, mode: &str) {
+        self.control(&["-m", mode, "stop"]);
+    }
+
+    /// Starts it again as it was.
+    pub fn resume(&self) {
+        let options = std::fs::read_to_string(self.folder.join("data/postmaster.opts")).unwrap();
+        // The program, then each option in quotes; `pg_ctl` adds the folder itself.
+        let (_, options) = options.trim_end().split_once(' ').unwrap();
+        self.control(&["-o", options, "start"]);
+    }
+
+    fn control(&self, arguments: &[&str]) {
+        let (data, log) = (self.folder.join("data"), self.folder.join("log"));
         let status = as_ordinary_user(bin_dir().join("pg_ctl"))
-            .args([
-                "-D",
-                data.to_str().unwrap(),
-                "-w",
-                "-m",
-                mode,
-                "-l",
-                self.folder.join("log").to_str().unwrap(),
-                "restart",
-            ])
+            .args(["-D", data.to_str().unwrap(), "-w", "-l", log.to_str().unwrap()])
+            .args(arguments)
             .stdout(Stdio::null())
             .status()
             .unwrap();

@@ -23,7 +23,7 @@ use self::{
     transaction::{Failed, transaction},
 };
 use super::{
-    conn::{Access, AnyConnection, Target},
+    conn::{Access, AnyConnection, Target, postgres as postgres_connection},
     error::StoreError,
     rows::{NewEvent, NewNote},
 };
@@ -77,6 +77,13 @@ impl Writer {
         self.heads.clear();
         self.target.require_in_place()?;
         self.connection = self.target.connect(Access::Append)?;
+        // What failed may have waited for a replica that is frozen.
+        if let AnyConnection::Postgres(connection) = &mut self.connection {
+            let ended = postgres_connection::end_frozen(connection)?;
+            if ended > 0 {
+                tracing::warn!(ended, "ended sessions of replicas that stood still in the middle of a write");
+            }
+        }
         Ok(())
     }
 
@@ -106,8 +113,8 @@ impl Writer {
         appended.and_then(still_there).inspect_err(|_| self.heads.clear())
     }
 
-    /// What memory says of the batch's logs, if it is worth trying: each is remembered, nobody else appends to it, and
-    /// there are no notes, which need a look at their events.
+    /// What memory says of the batch's logs, if it is worth trying: each is remembered and has a head already, nobody else
+    /// appends to it, and there are no notes, which need a look at their events.
     fn remembered(&self, batch: &[&[Entry]]) -> Option<Known> {
         let mut known = Known::new();
         for entry in batch.iter().copied().flatten() {
@@ -116,7 +123,7 @@ impl Writer {
                 return None;
             }
             if !known.contains_key(tenant) {
-                let head = self.heads.get(tenant).filter(|head| !head.shared)?;
+                let head = self.heads.get(tenant).filter(|head| !head.shared && head.size > 0)?;
                 known.insert(tenant.to_owned(), KnownLog { size: head.size, ..KnownLog::default() });
             }
         }
@@ -188,6 +195,8 @@ fn rows<'p>(plan: &'p Plan<'_>) -> Result<Rows<'p>, StoreError> {
             Draft::Note(draft) => rows.notes.push(NewNote::new(placed.entry, draft, &placed.seal)),
         }
     }
+    // In one order for everybody: who waits for somebody else's row holds only smaller ones, so nobody waits in a circle.
+    rows.events.sort_unstable_by(|a, b| (a.event_id, a.tenant_id).cmp(&(b.event_id, b.tenant_id)));
     Ok(rows)
 }
 

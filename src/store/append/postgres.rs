@@ -1,14 +1,14 @@
 //! Writing on PostgreSQL: in as few round trips as can be.
 //!
 //! A small batch is one statement, which is its own transaction. A large one goes through COPY, which takes rows faster
-//! and three round trips more. Nobody holds a head while it copies: a client that freezes in the middle of COPY is
-//! waited for without end by servers before version 17, and everybody else would wait with it.
+//! and three round trips more. Nobody holds a head while it copies: the server waits without end for a client that freezes in the
+//! middle of COPY, and everybody else would wait with it. Who waits for its rows ends it (`conn::postgres::end_frozen`).
 
 use std::borrow::Cow;
 
 use chrono::NaiveDateTime;
 use diesel::{
-    PgConnection, QueryResult, RunQueryDsl,
+    OptionalExtension as _, PgConnection, QueryResult, RunQueryDsl,
     connection::{AnsiTransactionManager, TransactionManager as _},
     pg::Pg,
     prelude::ExecuteCopyFromDsl as _,
@@ -57,13 +57,20 @@ pub(super) fn write(connection: &mut PgConnection, moves: &[Move<'_>], rows: Row
 fn copy(connection: &mut PgConnection, moves: &[Move<'_>], events: Vec<NewEvent<'_>>) -> Result<(), Failed> {
     AnsiTransactionManager::begin_transaction(connection)?;
     let copied = diesel::copy_from(events::table).from_insertable(events).execute(connection);
-    let written = copied.and_then(|_| AdvanceHeads::new(moves).execute(connection));
-    if let Err(error) = written {
+    let written = copied.map_err(Failed::from).and_then(|_| advance_free_heads(connection, moves));
+    if let Err(failed) = written {
         // What cannot be rolled back was not committed either, and the connection is not used again.
         let _ = AnsiTransactionManager::rollback_transaction(connection);
-        return Err(error.into());
+        return Err(failed);
     }
     AnsiTransactionManager::commit_transaction(connection).map_err(|error| committing(connection, error))
+}
+
+/// Everywhere else a head is taken before the rows. Who waited for one here, with rows stored already, could be waited for
+/// by its holder on account of a row. And nothing is lost by not waiting: a head that is held is about to move.
+fn advance_free_heads(connection: &mut PgConnection, moves: &[Move<'_>]) -> Result<(), Failed> {
+    let advanced: Option<bool> = AdvanceFreeHeads::new(moves).get_result(connection).optional()?;
+    advanced.map(drop).ok_or_else(|| Failed::Conflict("a head is held by somebody else".to_owned()))
 }
 
 fn committing(connection: &mut PgConnection, error: diesel::result::Error) -> Failed {
@@ -110,6 +117,40 @@ impl Query for AdvanceHeads<'_> {
 }
 
 impl RunQueryDsl<PgConnection> for AdvanceHeads<'_> {}
+
+/// `SELECT advance_heads(…)`, or no row if somebody else holds one of the heads.
+struct AdvanceFreeHeads<'a> {
+    heads: AdvanceHeads<'a>,
+    count: i64,
+}
+
+impl<'a> AdvanceFreeHeads<'a> {
+    fn new(moves: &[Move<'a>]) -> Self {
+        let heads = AdvanceHeads::new(moves);
+        Self { count: i64::try_from(moves.len()).unwrap_or(i64::MAX), heads }
+    }
+}
+
+impl QueryFragment<Pg> for AdvanceFreeHeads<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        self.heads.walk_ast(out.reborrow())?;
+        out.push_sql(" WHERE (SELECT count(*) FROM (SELECT FROM tree_heads WHERE tenant_id = ANY (");
+        out.push_bind_param::<Array<Text>, _>(&self.heads.tenants)?;
+        out.push_sql(") FOR UPDATE SKIP LOCKED) AS free) = ");
+        out.push_bind_param::<BigInt, _>(&self.count)
+    }
+}
+
+impl QueryId for AdvanceFreeHeads<'_> {
+    type QueryId = AdvanceFreeHeads<'static>;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl Query for AdvanceFreeHeads<'_> {
+    type SqlType = Bool;
+}
+
+impl RunQueryDsl<PgConnection> for AdvanceFreeHeads<'_> {}
 
 /// `INSERT INTO events SELECT … FROM unnest(…) WHERE (SELECT advance_heads(…))`: rows as arrays, one for each column, so
 /// that the statement is the same for any number of rows and is planned once.

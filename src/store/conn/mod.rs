@@ -119,6 +119,12 @@ impl Target {
 }
 
 impl AnyConnection {
+    /// Whether the other end is there. To be asked after a failure: diesel takes no notice of a connection that breaks while
+    /// it prepares a query, but does when this breaks.
+    pub(super) fn answers(&mut self) -> bool {
+        self.batch_execute("SELECT 1").is_ok()
+    }
+
     /// Whether the connection itself has failed, so that nothing more can be asked through it.
     pub(super) fn is_broken(&mut self) -> bool {
         match self {

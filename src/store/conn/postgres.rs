@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use diesel::{Connection as _, PgConnection};
+use diesel::{Connection as _, PgConnection, QueryResult, RunQueryDsl as _, sql_types::BigInt};
 
 use super::Access;
 use crate::store::error::StoreError;
@@ -41,8 +41,17 @@ impl Server {
     }
 
     pub(super) fn connect(&self) -> Result<PgConnection, StoreError> {
-        PgConnection::establish(&self.url)
-            .map_err(|error| StoreError::Unavailable(format!("cannot connect to PostgreSQL: {}", one_line(&error))))
+        PgConnection::establish(&self.url).map_err(|error| self.refusal(&one_line(&error)))
+    }
+
+    fn refusal(&self, error: &str) -> StoreError {
+        // What libpq says of a URL that it cannot read may quote any part of it.
+        let error = if hides_nothing(&self.url) { error } else { ESCAPE };
+        let text = format!("cannot connect to PostgreSQL: {error}");
+        match REFUSALS.iter().any(|refusal| error.contains(refusal)) {
+            true => StoreError::Unusable(text),
+            false => StoreError::Unavailable(text),
+        }
     }
 }
 
@@ -51,6 +60,47 @@ impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Server")
     }
+}
+
+/// Said in place of an error that might tell a password.
+const ESCAPE: &str =
+    "in the database URL, all but letters, digits and -._~ in user and password must be written as %XX";
+
+/// Parts of what libpq says where no waiting helps: the server is there and does not let us in, or is not the one that it
+/// should be. libpq gives no codes for failed connections. What is said in another language is waited for, at no other harm.
+const REFUSALS: [&str; 14] = [
+    "authentication failed",
+    "no password supplied",
+    "no pg_hba.conf entry",
+    "pg_hba.conf rejects",
+    "does not exist",
+    "is not permitted to log in",
+    "permission denied for database",
+    "certificate verify failed",
+    "does not match host name",
+    "server does not support SSL",
+    "invalid URI query parameter",
+    "invalid sslmode value",
+    "root certificate file",
+    ESCAPE,
+];
+
+/// Whether user and password of the URL are written so that libpq cannot take a part of them for something else.
+fn hides_nothing(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~%!$&*+,;=()".contains(c);
+    let user = rest.rsplit_once('@').map_or("", |(user, _)| user);
+    let (name, password) = user.split_once(':').unwrap_or((user, ""));
+    let secrets = ["password=", "sslpassword="].iter().flat_map(|key| rest.split(key).skip(1));
+    let are_plain = |part: &str| part.chars().all(is_plain) && has_valid_escapes(part);
+    are_plain(name)
+        && are_plain(password)
+        && secrets.map(|rest| rest.split('&').next().unwrap_or_default()).all(are_plain)
+}
+
+fn has_valid_escapes(part: &str) -> bool {
+    let is_hex = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    part.split('%').skip(1).all(is_hex)
 }
 
 fn has_parameter(url: &str, name: &str) -> bool {
@@ -78,14 +128,32 @@ pub(super) fn set_up(access: Access, timeout: Duration) -> String {
     }
 }
 
+/// Ends sessions of our own role which wait for their client in the middle of writing a log, and have for as long as nobody
+/// may: those of replicas that are frozen in a large COPY, or do not take a result. No timeout of the server ends such a
+/// session, because none is looked at while the client is waited for within a statement; and the rows and heads that it has
+/// hold up everybody else.
+const END_FROZEN: &str = "\
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity AS session \
+    WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid() \
+    AND state = 'active' AND wait_event_type = 'Client' AND query_start < clock_timestamp() - $1 * interval '1 millisecond' \
+    AND EXISTS (SELECT FROM pg_locks AS held WHERE held.pid = session.pid AND held.granted \
+    AND held.relation IN ('events'::regclass, 'tree_heads'::regclass) \
+    AND held.mode IN ('RowShareLock', 'RowExclusiveLock'))";
+
+/// Ends sessions of replicas that are frozen, and tells how many.
+pub(in crate::store) fn end_frozen(connection: &mut PgConnection) -> QueryResult<usize> {
+    let after = i64::try_from(FROZEN_AFTER.as_millis()).unwrap_or(i64::MAX);
+    diesel::sql_query(END_FROZEN).bind::<BigInt, _>(after).execute(connection)
+}
+
 /// Commits wait for the disk, whatever the server's default is (`remote_apply`, which waits for more, is left alone). A
-/// transaction that stands still is ended: from version 17 on wherever it stands, before that while the server waits for
-/// the next statement.
+/// transaction that stands still while the server waits for the next statement is ended, and one whose results nobody takes;
+/// for the rest see [`end_frozen`].
 fn append_settings(millis: u128) -> String {
     let frozen = FROZEN_AFTER.as_millis();
     format!(
         "SET statement_timeout = {millis}; SET lock_timeout = {frozen}; \
-         SET idle_in_transaction_session_timeout = {frozen}; SET plan_cache_mode = force_generic_plan; SET jit = off; \
+         SET idle_in_transaction_session_timeout = {frozen}; SET tcp_user_timeout = {millis}; SET plan_cache_mode = force_generic_plan; SET jit = off; \
          DO $$ BEGIN \
          IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN SET synchronous_commit = on; END IF; \
          IF current_setting('server_version_num')::integer >= 170000 THEN \
@@ -109,5 +177,26 @@ mod tests {
         assert_eq!(server.url.matches("connect_timeout").count(), 1);
         assert_eq!(Server::new("postgres://db").url.matches('?').count(), 1);
         assert!(!format!("{server:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn no_error_tells_a_password() {
+        for url in [
+            "postgres://ann:s3cr@et@host/db",
+            "postgres://ann:s3cr/et@host/db",
+            "postgres://ann:s3cr?et@host/db",
+            "postgres://ann:s3cr%et@host/db",
+            "postgres://ann:s3cr[et@host/db",
+            "postgres://ann:s3cr et@host/db",
+            "postgres://ann:s3cret:x@host/db",
+            "postgres:///db?host=/nowhere&password=s3cr%et",
+            "postgres://[::1/db?password=s3cr[et",
+        ] {
+            let error = Server::new(url).connect().map(drop).unwrap_err().to_string();
+            assert!(!error.contains("s3cr") && !error.contains("et@"), "{error}");
+        }
+        let clear =
+            Server::new("postgres://ann:s3%20cret@host.invalid/db").connect().map(drop).unwrap_err().to_string();
+        assert!(clear.contains("host.invalid") && !clear.contains("cret"), "{clear}");
     }
 }

@@ -1,0 +1,40 @@
+-- The role that the service runs as where it shall not own its tables: it can add to the log and read it, and nothing else.
+--
+-- Run this as the owner of the tables, in the service's database, after `auditlog migrate`, and once more after each
+-- later one; it may be run at any time:
+--
+--     psql --set ON_ERROR_STOP=1 --file deploy/postgres-role.sql postgres://owner@host/auditlog
+--
+-- Then give the role a password (`\password auditlog_service`) or another way to log in, and start the service as
+-- it, with AUDITLOG_DATABASE_MIGRATE=false. The first run makes the role, which takes the right to make roles
+-- (CREATEROLE), unless somebody has made it before.
+
+BEGIN;
+
+DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'auditlog_service') THEN
+        CREATE ROLE auditlog_service LOGIN;
+    END IF;
+END $$;
+
+-- What everybody may do by default, and nobody has to: before version 15 to make tables, and to make temporary ones.
+DO $$ BEGIN
+    EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', current_schema());
+    EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO auditlog_service', current_database());
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO auditlog_service', current_schema());
+END $$;
+
+-- Whatever an earlier version of this script granted.
+DO $$ BEGIN
+    EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA %I FROM auditlog_service', current_schema());
+    EXECUTE format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA %I FROM auditlog_service', current_schema());
+END $$;
+
+-- Rows are stored and read through `events`, so that partitions need no rights of their own, those to come neither.
+GRANT SELECT, INSERT ON events, update_notes TO auditlog_service;
+GRANT SELECT, INSERT, UPDATE (tree_size) ON tree_heads TO auditlog_service;
+GRANT SELECT ON schema_requirements, __diesel_schema_migrations TO auditlog_service;
+GRANT EXECUTE ON FUNCTION advance_heads, make_event_partitions TO auditlog_service;
+
+COMMIT;

@@ -1,0 +1,324 @@
+//! How PostgreSQL carries out what the service really sends: `auto_explain` writes the plan of each statement, with the rows
+//! that it has read, into the server's log.
+
+use std::{
+    fs::File,
+    io::{Read as _, Seek as _, SeekFrom},
+    sync::Arc,
+};
+
+use auditlog::proto::auditlog::v1::{ActionType, ActorType, EventFilter, ListEventsRequest, ListEventsResponse, Order};
+use serde_json::Value;
+
+use crate::{harness::*, postgres::Cluster, sql::Sql};
+
+const EXPLAIN: &str = "-c session_preload_libraries=auto_explain -c auto_explain.log_min_duration=0 \
+    -c auto_explain.log_analyze=on -c auto_explain.log_timing=off -c auto_explain.log_format=json";
+
+const T: &str = "tenants/big";
+const ORDERS: [Order; 3] = [Order::NewestFirst, Order::OldestFirst, Order::Log];
+/// How many events of the tenant there are, and of each of nine others.
+const EVENTS: u64 = 60_000;
+const OTHERS: u64 = 2_000;
+/// How many events a page may inspect, a setting.
+const INSPECTED: u64 = 5_000;
+const PAGE: u64 = 50;
+/// About two years, a month each.
+const PARTITIONS: u64 = 26;
+/// The place of the one event that was a DELETE, and of the one on the rare resource.
+const RARE: u64 = EVENTS / 2;
+
+/// Events over two years, with values that are common, rare, and common but never together.
+fn fill(tenant: &str, events: u64) -> String {
+    format!(
+        "INSERT INTO events (tenant_id, event_id, project_id, leaf_index, record_time, action_type, resource_type, \
+         resource_id, resource_name, actor_type, actor_id, actor_name, recorder_type, recorder_id, recorder_name, \
+         message, changes, context, attributes, salt, body_commitment, leaf_hash) \
+         SELECT '{tenant}', (lpad(to_hex({start} + n * {step}), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid, \
+         CASE WHEN n % 10 = 0 THEN '' ELSE 'p-' || n % 5 END, n, now(), \
+         CASE WHEN n = {RARE} THEN 'delete' WHEN n % 3 = 0 THEN 'update' ELSE 'create' END, \
+         CASE WHEN n % 2 = 0 THEN 'even' ELSE 'k-' || n % 19 END, \
+         CASE WHEN n = {RARE} THEN 'rare' ELSE 'r-' || n * 7919 % 20011 END, '', 'user', \
+         CASE WHEN n % 2 = 1 THEN 'odd' ELSE 'u-' || n % 97 END, '', 'service', 'console', '', 'made it larger', '[]', \
+         NULL, '{{}}', decode(md5(n::text), 'hex'), sha256(n::text::bytea), sha256(n::text::bytea) \
+         FROM generate_series(0, {events}::bigint - 1) AS n; \
+         INSERT INTO tree_heads VALUES ('{tenant}', {events})",
+        start = START_MILLIS - 730 * DAY,
+        step = 730 * DAY / i64::try_from(events).unwrap(),
+    )
+}
+
+const DAY: i64 = 24 * 60 * 60 * 1000;
+
+struct Explained {
+    cluster: Cluster,
+    app: TestApp,
+}
+
+/// What the statements of one call have done.
+#[derive(Debug, Default)]
+struct Work {
+    /// Entries of `events` or of its indexes that were looked at, whether they were taken or not.
+    rows_read: u64,
+    /// The most rows that were sorted.
+    sorted: u64,
+    /// Partitions that were read from end to end.
+    sequential: Vec<String>,
+    statements: u64,
+}
+
+impl Explained {
+    async fn start() -> Self {
+        let cluster = Cluster::start(EXPLAIN);
+        let database = Database::on(&cluster);
+        let start = || {
+            TestApp::start_at(Arc::clone(&database), START_MILLIS, |config| {
+                config.limits.inspected_events = usize::try_from(INSPECTED).unwrap();
+            })
+        };
+        // A start would leave all that lies before its month in one partition; this database is two years old.
+        TestApp::start_at(Arc::clone(&database), START_MILLIS - 2 * 366 * DAY, |_| {})
+            .await
+            .stop()
+            .await
+            .unwrap()
+            .unwrap();
+        let app = start().await;
+        let mut sql = Sql::open(&database);
+        sql.run("SET auto_explain.log_analyze = off");
+        sql.run(&fill("big", EVENTS));
+        for n in 0..9 {
+            sql.run(&fill(&format!("t{n}"), OTHERS));
+        }
+        sql.run("ANALYZE");
+        Self { cluster, app }
+    }
+
+    /// A page, and what it took.
+    async fn page(&self, request: ListEventsRequest) -> (ListEventsResponse, Work) {
+        let mut log = File::open(self.cluster.folder().join("log")).unwrap();
+        log.seek(SeekFrom::End(0)).unwrap();
+        let page = self.app.list(&Caller::root(), request).await.unwrap();
+        let mut written = String::new();
+        log.read_to_string(&mut written).unwrap();
+        let mut work = Work::default();
+        for plan in plans(&written) {
+            if plan["Query Text"].as_str().unwrap().contains("\"events\"") {
+                work.statements += 1;
+                work.add(&plan["Plan"]);
+            }
+        }
+        assert!(work.statements > 0, "the log has no plan");
+        (page, work)
+    }
+}
+
+/// The plans in a piece of the log: each follows a line that ends in `plan:`, indented by a tab.
+fn plans(log: &str) -> Vec<Value> {
+    let mut plans = Vec::new();
+    let mut lines = log.lines().peekable();
+    while let Some(line) = lines.next() {
+        if line.ends_with("plan:") {
+            let mut json = String::new();
+            while let Some(line) = lines.next_if(|line| line.starts_with('\t')) {
+                json.push_str(line);
+            }
+            plans.push(serde_json::from_str(&json).unwrap());
+        }
+    }
+    plans
+}
+
+impl Work {
+    fn add(&mut self, node: &Value) {
+        let number = |key: &str| node[key].as_f64().unwrap_or(0.0) as u64;
+        let kind = node["Node Type"].as_str().unwrap();
+        let rows = (number("Actual Rows") + number("Rows Removed by Filter")) * number("Actual Loops").max(1);
+        match node["Relation Name"].as_str() {
+            Some(table) if table.starts_with("events") => {
+                self.rows_read += rows;
+                if kind == "Seq Scan" {
+                    self.sequential.push(table.to_owned());
+                }
+            }
+            _ => (),
+        }
+        if kind.contains("Sort") {
+            self.sorted = self.sorted.max(rows);
+        }
+        for child in node["Plans"].as_array().into_iter().flatten() {
+            self.add(child);
+        }
+    }
+
+    #[track_caller]
+    fn assert_within(&self, rows: u64, what: &str) {
+        assert!(self.sequential.is_empty(), "{what}: {self:?}");
+        assert!(self.sorted <= 2 * PAGE, "{what}: {self:?}");
+        assert!(self.rows_read <= rows, "{what}: more than {rows} rows: {self:?}");
+    }
+}
+
+fn strings(values: &[&str]) -> Vec<String> {
+    values.iter().map(|value| (*value).to_owned()).collect()
+}
+
+fn of_type(kind: &str) -> EventFilter {
+    EventFilter { resource_types: strings(&[kind]), ..EventFilter::default() }
+}
+
+fn of_actor(id: &str) -> EventFilter {
+    EventFilter { actor_ids: strings(&[id]), ..EventFilter::default() }
+}
+
+fn of_resource(id: &str) -> EventFilter {
+    EventFilter { resource_ids: strings(&[id]), ..EventFilter::default() }
+}
+
+fn of_project(id: &str) -> EventFilter {
+    EventFilter { project_ids: strings(&[id]), ..EventFilter::default() }
+}
+
+fn of_action(action: ActionType) -> EventFilter {
+    EventFilter { action_types: vec![action.into()], ..EventFilter::default() }
+}
+
+/// Days `from..to` of the two years.
+fn of_days(from: i64, to: i64) -> EventFilter {
+    let day = |n| Some(timestamp(START_MILLIS - 730 * DAY + n * DAY));
+    EventFilter { start_time: day(from), end_time: day(to), ..EventFilter::default() }
+}
+
+/// Each filter, and the likely pairs.
+fn filters() -> Vec<(&'static str, EventFilter)> {
+    let days = of_days(100, 600);
+    vec![
+        ("none", EventFilter::default()),
+        ("action", of_action(ActionType::Update)),
+        ("type", of_type("even")),
+        ("types", EventFilter { resource_types: strings(&["k-1", "k-2"]), ..EventFilter::default() }),
+        ("days", days.clone()),
+        ("actor", of_actor("odd")),
+        ("actors", EventFilter { actor_ids: strings(&["u-2", "u-4"]), ..EventFilter::default() }),
+        ("resource", of_resource("r-7919")),
+        ("resources", EventFilter { resource_ids: strings(&["r-7919", "r-15838"]), ..EventFilter::default() }),
+        ("actor type", EventFilter { actor_types: vec![ActorType::User.into()], ..EventFilter::default() }),
+        ("project", of_project("p-3")),
+        ("projects", EventFilter { project_ids: strings(&["p-3", "p-4"]), ..EventFilter::default() }),
+        ("tenant only", EventFilter { tenant_only: true, ..EventFilter::default() }),
+        ("log", EventFilter { start_leaf_index: 30_000, ..EventFilter::default() }),
+        ("type and action", EventFilter { action_types: vec![ActionType::Create.into()], ..of_type("even") }),
+        ("type and days", EventFilter { resource_types: strings(&["even"]), ..days.clone() }),
+        ("action and days", EventFilter { action_types: vec![ActionType::Update.into()], ..days.clone() }),
+        ("actor and days", EventFilter { actor_ids: strings(&["odd"]), ..days.clone() }),
+        ("project and days", EventFilter { project_ids: strings(&["p-3"]), ..days }),
+        ("project and type", EventFilter { project_ids: strings(&["p-4"]), ..of_type("even") }),
+        ("project and action", EventFilter { action_types: vec![ActionType::Update.into()], ..of_project("p-3") }),
+        ("project and actor", EventFilter { project_ids: strings(&["p-3"]), ..of_actor("odd") }),
+        ("type and actor", EventFilter { actor_ids: strings(&["u-2"]), ..of_type("even") }),
+    ]
+}
+
+/// What many events are, in months of both years.
+fn common() -> Vec<(&'static str, EventFilter)> {
+    vec![
+        ("none", EventFilter::default()),
+        ("type", of_type("even")),
+        ("actor", of_actor("odd")),
+        ("project", of_project("p-3")),
+        ("action", of_action(ActionType::Update)),
+    ]
+}
+
+/// What hardly any event is, and how many are.
+fn rare() -> Vec<(&'static str, EventFilter, usize)> {
+    let with_days = |filter: EventFilter| EventFilter {
+        start_time: of_days(3, 4).start_time,
+        end_time: of_days(3, 4).end_time,
+        ..filter
+    };
+    let a_day = usize::try_from(EVENTS / 730).unwrap();
+    vec![
+        ("the one DELETE", of_action(ActionType::Delete), 1),
+        ("the rare resource", of_resource("rare"), 1),
+        (
+            "two resources of which one is rare",
+            EventFilter { resource_ids: strings(&["rare", "none"]), ..EventFilter::default() },
+            1,
+        ),
+        (
+            "two values common alone and empty together",
+            EventFilter { actor_ids: strings(&["odd"]), ..of_type("even") },
+            0,
+        ),
+        ("a project and a type that are never together", EventFilter { tenant_only: true, ..of_type("k-3") }, 0),
+        ("no such type", of_type("none"), 0),
+        ("a day two years ago", of_days(3, 4), a_day),
+        ("a day two years ago and an actor", with_days(of_actor("odd")), a_day / 2),
+        ("a day two years ago and an action", with_days(of_action(ActionType::Delete)), 0),
+    ]
+}
+
+/// How many rows a page may read: a window is found first and read then, each time with the first row of each partition.
+const BOUND: u64 = 2 * INSPECTED + 2 * PAGE + 8 * PARTITIONS;
+
+#[tokio::test]
+async fn every_list_is_read_from_an_index_and_within_its_bound() {
+    // One after another: they share the server's log.
+    let explained = Explained::start().await;
+    for order in ORDERS {
+        for (name, filter) in filters() {
+            let (_, work) = explained.page(of(&filter, order, PAGE)).await;
+            work.assert_within(BOUND, &format!("{name}, {order:?}"));
+        }
+        for (name, filter, expected) in rare() {
+            rare_is_found_within_the_bound(&explained, order, name, &filter, expected).await;
+        }
+        for (name, filter) in common() {
+            the_thousandth_page_costs_what_the_first_does(&explained, order, name, &filter).await;
+        }
+    }
+}
+
+fn of(filter: &EventFilter, order: Order, page_size: u64) -> ListEventsRequest {
+    let page_size = i32::try_from(page_size).unwrap();
+    ListEventsRequest { filter: Some(filter.clone()), ..ordered(T, order, page_size) }
+}
+
+async fn rare_is_found_within_the_bound(
+    explained: &Explained,
+    order: Order,
+    name: &str,
+    filter: &EventFilter,
+    expected: usize,
+) {
+    let mut request = of(filter, order, PAGE);
+    let (mut found, mut pages) = (0, 0);
+    loop {
+        let (page, work) = explained.page(request.clone()).await;
+        work.assert_within(BOUND, &format!("{name}, {order:?}, page {pages}"));
+        (found, pages) = (found + page.events.len(), pages + 1);
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    assert!(found.abs_diff(expected) <= 1, "{name}, {order:?}: {found} events");
+}
+
+async fn the_thousandth_page_costs_what_the_first_does(
+    explained: &Explained,
+    order: Order,
+    name: &str,
+    filter: &EventFilter,
+) {
+    let request = of(filter, order, 10);
+    let (_, first) = explained.page(request.clone()).await;
+    let mut far = ListEventsRequest { page_size: 1000, ..request };
+    for _ in 0..10 {
+        far.page_token = explained.app.list(&Caller::root(), far.clone()).await.unwrap().next_page_token;
+    }
+    let (page, work) = explained.page(ListEventsRequest { page_size: 10, ..far }).await;
+    assert_eq!(page.events.len(), 10, "{name}, {order:?}");
+    work.assert_within(first.rows_read + PARTITIONS + PAGE, &format!("{name}, {order:?}, the 1000th page"));
+}

@@ -1,0 +1,330 @@
+//! Several replicas on one PostgreSQL database: in one log without holes and doubles, whatever happens to them.
+
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use auditlog::proto::auditlog::v1::{AddUpdateNoteRequest, BatchRecordEventsRequest, Event};
+use rstest::rstest;
+use tokio::{task::spawn_blocking, time::timeout};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+use crate::{
+    child::{ChildServer, PAST_MILLIS},
+    harness::*,
+    load::{Load, Tally},
+    postgres::Cluster,
+    sql::Sql,
+};
+
+/// A replica that is frozen may hold a tenant for this long.
+const FROZEN_AT_MOST: Duration = Duration::from_secs(12);
+/// Far longer than anything here takes, for a test that would otherwise stand still.
+const EVER: Duration = Duration::from_secs(60);
+
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    timeout(EVER, what).await.expect("nothing has happened for a minute")
+}
+
+/// Asserts that no two sessions have waited for each other in a circle.
+#[track_caller]
+fn assert_no_deadlock(database: &Database) {
+    let mut sql = Sql::open(database);
+    let count = sql.value("SELECT deadlocks::text AS value FROM pg_stat_database WHERE datname = current_database()");
+    assert_eq!(count, "0", "deadlocks");
+}
+
+#[rstest]
+#[case::calls_of_one_event(1)]
+#[case::calls_of_a_statement(20)]
+#[case::calls_of_a_copy(200)]
+#[tokio::test]
+async fn three_replicas_share_tenants_evenly_and_without_a_hole(#[case] size: usize) {
+    let database = Database::create(Backend::Postgres);
+    let start = || TestApp::start_on(Arc::clone(&database), |_| {});
+    let (a, b, c) = tokio::join!(start(), start(), start());
+    let mut load = Load::new();
+    let mut tallies: Vec<Vec<Tally>> = Vec::new();
+    for app in [&a, &b, &c] {
+        let of_app = ["tenants/x", "tenants/x", "tenants/y"].map(|tenant| load.add(&[&app.client], tenant, size));
+        tallies.push(of_app.to_vec());
+    }
+    soon(load.more(if size == 1 { 900 } else { 150 })).await;
+    let totals: Vec<u64> = tallies.iter().map(|of_app| of_app.iter().map(Tally::get).sum()).collect();
+    let told = load.stop().await;
+    told.assert_no_errors();
+    told.assert_kept(&database);
+    let (least, most) = (totals.iter().min().unwrap(), totals.iter().max().unwrap());
+    assert!(least * 5 >= *most, "one starves: {totals:?}");
+    stop_all([a, b, c]).await;
+    assert_no_deadlock(&database);
+}
+
+/// Ends them and their sessions, so that the server's statistics are complete.
+async fn stop_all(apps: impl IntoIterator<Item = TestApp>) {
+    for app in apps {
+        app.stop().await.unwrap().unwrap();
+    }
+}
+
+#[rstest]
+#[case::of_one_event(1)]
+#[case::of_a_statement(20)]
+#[case::of_a_copy(200)]
+#[tokio::test]
+async fn the_same_calls_to_several_replicas_at_once_are_stored_once(#[case] size: usize) {
+    let database = Database::create(Backend::Postgres);
+    let start = || TestApp::start_on(Arc::clone(&database), |_| {});
+    let (a, b, c) = tokio::join!(start(), start(), start());
+    let mut load = Load::new();
+    for app in [&a, &b, &c] {
+        load.add_as(1, &[&app.client], "tenants/x", size);
+        load.add_as(2, &[&app.client], "tenants/x", size);
+    }
+    soon(load.more(if size == 1 { 900 } else { 150 })).await;
+    let told = load.stop().await;
+    told.assert_no_errors();
+    told.assert_kept(&database);
+    stop_all([a, b, c]).await;
+    assert_no_deadlock(&database);
+}
+
+#[tokio::test]
+async fn a_replica_that_is_killed_takes_nothing_with_it() {
+    let database = Database::create(Backend::Postgres);
+    let (mut a, b) = (ChildServer::serve(&database, &[]), ChildServer::serve(&database, &[]));
+    let (of_a, of_b) = (a.client().await, b.client().await);
+    let mut load = Load::new();
+    for size in [1, 1, 20, 200] {
+        load.add(&[&of_a, &of_b], "tenants/x", size);
+        load.add(&[&of_b], "tenants/x", size);
+    }
+    soon(load.more(150)).await;
+    a.kill();
+    soon(load.more(150)).await;
+    let mut a = ChildServer::serve(&database, &[]);
+    load.add(&[&a.client().await, &of_b], "tenants/x", 20);
+    soon(load.more(100)).await;
+    a.kill();
+    soon(load.more(100)).await;
+    let told = load.stop().await;
+    told.assert_store_away_at_worst();
+    told.assert_kept(&database);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_restart_of_the_server_loses_nothing(#[values("fast", "immediate")] mode: &'static str) {
+    let cluster = Arc::new(Cluster::start(""));
+    let database = Database::on(&cluster);
+    let start = || TestApp::start_on(Arc::clone(&database), |_| {});
+    let (a, b) = tokio::join!(start(), start());
+    let mut load = Load::new();
+    let mut tallies = Vec::new();
+    for app in [&a, &b] {
+        for size in [1, 1, 20, 200] {
+            tallies.push(load.add(&[&app.client], "tenants/x", size));
+        }
+    }
+    for _ in 0..2 {
+        soon(load.more_of_each(&tallies.iter().collect::<Vec<_>>(), 5)).await;
+        let cluster = Arc::clone(&cluster);
+        spawn_blocking(move || cluster.restart(mode)).await.unwrap();
+        // Whoever reads is not even told of it.
+        assert!(!a.walk(&Caller::root(), list("tenants/x")).await.is_empty());
+    }
+    soon(load.more_of_each(&tallies.iter().collect::<Vec<_>>(), 5)).await;
+    let told = load.stop().await;
+    told.assert_store_away_at_worst();
+    told.assert_kept(&database);
+}
+
+#[tokio::test]
+async fn health_follows_the_server() {
+    let cluster = Arc::new(Cluster::start(""));
+    let app = TestApp::start_on(Database::on(&cluster), |_| {}).await;
+    let request = HealthCheckRequest { service: "auditlog.v1.AuditLogService".to_owned() };
+    let mut health = HealthClient::new(app.channel.clone()).watch(request).await.unwrap().into_inner();
+    let mut become_ = async |wanted: ServingStatus| {
+        while soon(health.message()).await.unwrap().unwrap().status() != wanted {}
+    };
+    become_(ServingStatus::Serving).await;
+    for mode in ["fast", "immediate"] {
+        let stopping = Arc::clone(&cluster);
+        spawn_blocking(move || stopping.stop(mode)).await.unwrap();
+        become_(ServingStatus::NotServing).await;
+        let recorded = app.record(&Caller::root(), "tenants/x", event("k", "1")).await;
+        assert_error(recorded, tonic::Code::Unavailable, "STORE_UNAVAILABLE");
+        let starting = Arc::clone(&cluster);
+        spawn_blocking(move || starting.resume()).await.unwrap();
+        become_(ServingStatus::Serving).await;
+        app.record(&Caller::root(), "tenants/x", event("k", "1")).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn connections_that_are_cut_lose_nothing() {
+    let database = Database::create(Backend::Postgres);
+    let start = || TestApp::start_on(Arc::clone(&database), |_| {});
+    let (a, b) = tokio::join!(start(), start());
+    let mut load = Load::new();
+    let mut tallies = Vec::new();
+    for app in [&a, &b] {
+        for (tenant, size) in
+            [("tenants/x", 1), ("tenants/x", 20), ("tenants/x", 200), ("tenants/y", 1), ("tenants/z", 200)]
+        {
+            tallies.push(load.add(&[&app.client], tenant, size));
+        }
+    }
+    let mut admin = Sql::open(&database);
+    for _ in 0..40 {
+        soon(load.more(3)).await;
+        // Preferably in the middle of something.
+        admin.values(
+            "SELECT pg_terminate_backend(pid)::text AS value FROM pg_stat_activity \
+             WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'auditlog' \
+             ORDER BY state = 'idle', random() LIMIT 2",
+        );
+    }
+    soon(load.more_of_each(&tallies.iter().collect::<Vec<_>>(), 3)).await;
+    let told = load.stop().await;
+    told.assert_store_away_at_worst();
+    told.assert_kept(&database);
+    assert!(!a.walk(&Caller::root(), list("tenants/y")).await.is_empty());
+}
+
+/// A replica whose sessions go by a name of their own.
+fn replica_to_freeze(database: &Arc<Database>, settings: &[(&str, &str)]) -> ChildServer {
+    let url = format!("{}?application_name=frozen", database.url);
+    ChildServer::serve(database, &[&[("AUDITLOG_DATABASE_URL", url.as_str())], settings].concat())
+}
+
+/// Waits until a session of the replica is in the state that `condition` describes.
+async fn until_session(sql: &mut Sql, condition: &str) {
+    let query = format!(
+        "SELECT (count(*) > 0)::text AS value FROM pg_stat_activity WHERE datname = current_database() \
+         AND application_name = 'frozen' AND {condition}"
+    );
+    let start = Instant::now();
+    while sql.value(&query) == "false" {
+        assert!(start.elapsed() < EVER, "no session of the replica was ever {condition}: {:?}", sql.values(
+            "SELECT concat_ws(' ', application_name, state, wait_event_type, wait_event, backend_xid, left(query, 30)) AS value \
+             FROM pg_stat_activity WHERE datname = current_database()"));
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Asserts that another replica records into `tenant` before long.
+async fn assert_recorded_soon(app: &TestApp, tenant: &str) {
+    let start = Instant::now();
+    let id = id_at(PAST_MILLIS, u64::from(start.elapsed().subsec_nanos()) + 1);
+    while app.record_as(&Caller::root(), tenant, event("k", "1"), &id).await.is_err() {
+        assert!(start.elapsed() < FROZEN_AT_MOST, "{tenant} is still held after {:?}", start.elapsed());
+    }
+    assert!(start.elapsed() < FROZEN_AT_MOST, "{tenant} was held for {:?}", start.elapsed());
+}
+
+/// An event so large that half a batch of them does not fit into the buffers between a replica and the server.
+fn large_event() -> Event {
+    Event { message: "x".repeat(1000), ..event("k", "1") }
+}
+
+#[tokio::test]
+async fn a_replica_frozen_with_a_head_in_its_hand_holds_the_tenant_for_seconds() {
+    const T: &str = "tenants/x";
+    let database = Database::create(Backend::Postgres);
+    let frozen = replica_to_freeze(&database, &[]);
+    let client = frozen.client().await;
+    let other = TestApp::start_on(Arc::clone(&database), |_| {}).await;
+    let name = other.record(&Caller::root(), T, event("clusterprofile", "1")).await.unwrap().name;
+
+    // A note is written the careful way. Its transaction is stopped at the head, its replica is frozen there, and then
+    // gets the head.
+    let (mut holder, mut sql) = (Sql::open(&database), Sql::open(&database));
+    holder.run("BEGIN; SELECT FROM tree_heads FOR UPDATE");
+    let request = AddUpdateNoteRequest { name: name.clone(), text: "why".to_owned(), note_id: id_at(PAST_MILLIS, 5) };
+    let mut client = client.clone();
+    let noted = tokio::spawn(async move { client.add_update_note(Caller::root().call(request)).await });
+    until_session(&mut sql, "wait_event_type = 'Lock'").await;
+    frozen.signal("STOP");
+    holder.run("COMMIT");
+    until_session(&mut sql, "state = 'idle in transaction'").await;
+
+    let start = Instant::now();
+    assert_recorded_soon(&other, T).await;
+    assert!(start.elapsed() > Duration::from_secs(1), "the replica held nothing");
+    frozen.signal("CONT");
+    // It finds its connection cut, and does it once more.
+    soon(noted).await.unwrap().unwrap();
+    assert_eq!(other.get(&Caller::root(), &name).await.unwrap().update_notes.len(), 1);
+}
+
+#[tokio::test]
+async fn a_replica_frozen_in_a_copy_holds_ids_for_seconds_and_no_tenant() {
+    const T: &str = "tenants/x";
+    let database = Database::create(Backend::Postgres);
+    // The server keeps the first thousand rows of a COPY in memory, where they are in nobody's way: a batch must be larger.
+    let frozen = replica_to_freeze(&database, &[("AUDITLOG_LIMITS_BATCH_EVENTS", "2000")]);
+    let client = frozen.client().await;
+    let other = TestApp::start_on(Arc::clone(&database), |config| config.limits.batch_events = 2000).await;
+    // So that the replica knows the head, and copies from memory.
+    let send = |requests: Vec<_>| {
+        let mut client = client.clone();
+        let request = BatchRecordEventsRequest { requests, parent: T.to_owned() };
+        tokio::spawn(async move { client.batch_record_events(Caller::root().call(request)).await })
+    };
+    soon(send(vec![item("", event("k", "1"), &id_at(PAST_MILLIS, 1))])).await.unwrap().unwrap();
+
+    // Its COPY is stopped by a row of somebody else, it is frozen with half of its rows sent, and then the row goes.
+    let batch: Vec<_> = (0..2000).map(|n| item("", large_event(), &id_at(PAST_MILLIS, 1000 + n))).collect();
+    let (mut holder, mut sql) = (Sql::open(&database), Sql::open(&database));
+    holder.run(&format!(
+        "BEGIN; INSERT INTO events (tenant_id, event_id, project_id, leaf_index, record_time, action_type, \
+         resource_type, body_commitment, leaf_hash) SELECT tenant_id, '{}', project_id, 99, record_time, action_type, \
+         resource_type, body_commitment, leaf_hash FROM events",
+        id_at(PAST_MILLIS, 1100)
+    ));
+    let sent = send(batch.clone());
+    until_session(&mut sql, "wait_event_type = 'Lock' AND query LIKE 'COPY%'").await;
+    frozen.signal("STOP");
+    holder.run("ROLLBACK");
+    until_session(&mut sql, "state = 'active' AND wait_event = 'ClientRead' AND backend_xid IS NOT NULL").await;
+
+    let start = Instant::now();
+    other.record(&Caller::root(), T, event("k", "1")).await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(4), "a tenant was held for {:?}", start.elapsed());
+    // Whoever got no answer asks another replica.
+    let receipts = other.batch(&Caller::root(), T, batch).await.unwrap();
+    assert!(start.elapsed() < FROZEN_AT_MOST, "ids were held for {:?}", start.elapsed());
+    frozen.signal("CONT");
+    assert_eq!(soon(sent).await.unwrap().unwrap().into_inner().receipts, receipts);
+}
+
+#[tokio::test]
+async fn a_replica_frozen_at_any_moment_comes_back() {
+    let database = Database::create(Backend::Postgres);
+    let frozen = replica_to_freeze(&database, &[]);
+    let client = frozen.client().await;
+    let other = TestApp::start_on(Arc::clone(&database), |_| {}).await;
+    let mut load = Load::new();
+    let mut of_frozen = Vec::new();
+    for (tenant, size) in [("tenants/x", 1), ("tenants/x", 200), ("tenants/y", 20), ("tenants/z", 1000)] {
+        of_frozen.push(load.add(&[&client], tenant, size));
+        load.add(&[&other.client], tenant, size);
+    }
+    let of_frozen: Vec<&Tally> = of_frozen.iter().collect();
+    for calls in [37, 11] {
+        soon(load.more(calls)).await;
+        frozen.signal("STOP");
+        for tenant in ["tenants/x", "tenants/y", "tenants/z"] {
+            assert_recorded_soon(&other, tenant).await;
+        }
+        frozen.signal("CONT");
+        soon(load.more_of_each(&of_frozen, 2)).await;
+    }
+    let told = load.stop().await;
+    told.assert_store_away_at_worst();
+    told.assert_kept(&database);
+}

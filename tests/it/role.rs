@@ -1,0 +1,120 @@
+//! The service as a role that owns nothing: `deploy/postgres-role.sql`.
+
+use std::sync::Arc;
+
+use auditlog::proto::auditlog::v1::Order;
+
+use crate::{harness::*, postgres::Cluster, sql::Sql};
+
+const P: &str = "tenants/acme/projects/web";
+const SCRIPT: &str = include_str!("../../deploy/postgres-role.sql");
+
+/// A database that its owner has migrated and run the script on, and its URL for the service's role.
+async fn with_role() -> (Arc<Database>, Sql) {
+    // Roles are of the whole cluster.
+    static CLUSTER: std::sync::OnceLock<Cluster> = std::sync::OnceLock::new();
+    static MAKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _making = MAKING.lock().await;
+    let mut database = Database::on(CLUSTER.get_or_init(|| Cluster::start("")));
+    TestApp::start_on(Arc::clone(&database), |_| {}).await.stop().await.unwrap().unwrap();
+    let mut owner = Sql::open(&database);
+    owner.run(SCRIPT);
+    owner.run(SCRIPT);
+    let url = &mut Arc::get_mut(&mut database).unwrap().url;
+    *url = url.replacen("auditlog@", "auditlog_service@", 1);
+    (database, owner)
+}
+
+#[tokio::test]
+async fn the_service_needs_no_more_than_the_script_grants() {
+    let (database, mut owner) = with_role().await;
+    let app = TestApp::start_on(Arc::clone(&database), |config| config.database.migrate = false).await;
+    let root = Caller::root();
+    let single = app.record(&root, P, event("clusterprofile", "1")).await.unwrap();
+    app.batch(&root, P, vec![item("", event("k", "2"), ""); 500]).await.unwrap();
+    app.note(&root, &single.name, "why", "").await.unwrap();
+    let id = id_at(START_MILLIS, 9);
+    let first = app.record_as(&root, P, event("k", "3"), &id).await.unwrap();
+    assert_eq!(app.record_as(&root, P, event("k", "3"), &id).await.unwrap(), first);
+    assert_eq!(app.get(&root, &single.name).await.unwrap().update_notes.len(), 1);
+    for order in [Order::NewestFirst, Order::OldestFirst, Order::Log] {
+        assert_eq!(app.walk(&root, ordered(P, order, 100)).await.len(), 502);
+    }
+    assert_eq!(
+        owner.value(
+            "SELECT string_agg(DISTINCT usename, ',') AS value FROM pg_stat_activity WHERE \
+        datname = current_database() AND pid <> pg_backend_pid()"
+        ),
+        "auditlog_service"
+    );
+
+    // Five years on, by another replica of the same role: its months are made, and nothing more has to be granted.
+    let later = START_MILLIS + 5 * 365 * 24 * 60 * 60 * 1000;
+    let app = TestApp::start_at(database, later, |config| config.database.migrate = false).await;
+    app.batch(&root, P, vec![item("", event("k", "4"), ""); 500]).await.unwrap();
+    app.record(&root, P, event("k", "5")).await.unwrap();
+    assert_eq!(app.walk(&root, list(P)).await.len(), 1003);
+}
+
+#[tokio::test]
+async fn the_role_can_change_nothing_past_the_service() {
+    let (database, mut owner) = with_role().await;
+    let app = TestApp::start_on(Arc::clone(&database), |config| config.database.migrate = false).await;
+    let name = app.record(&Caller::root(), P, event("clusterprofile", "1")).await.unwrap().name;
+    app.note(&Caller::root(), &name, "why", "").await.unwrap();
+    let partition = owner.value("SELECT tableoid::regclass::text AS value FROM events");
+    owner.run("SELECT make_event_partitions(now() + interval '1 year')");
+    let newest = owner
+        .value("SELECT max(inhrelid::regclass::text) AS value FROM pg_inherits WHERE inhparent = 'events'::regclass");
+
+    let mut role = Sql::open(&database);
+    assert_eq!(role.value("SELECT current_user::text AS value"), "auditlog_service");
+    role.run("SELECT make_event_partitions(now() + interval '2 years')");
+    for table in ["events", "update_notes", &partition, &newest] {
+        role.refused(&format!("DELETE FROM {table}"), "permission denied");
+        role.refused(&format!("UPDATE {table} SET leaf_index = 1"), "permission denied");
+        role.refused(&format!("TRUNCATE {table}"), "permission denied");
+        role.refused(&format!("DROP TABLE {table}"), "must be owner");
+        role.refused(&format!("ALTER TABLE {table} DISABLE TRIGGER ALL"), "must be owner");
+        role.refused(&format!("CREATE INDEX i ON {table} (leaf_index)"), "must be owner");
+    }
+    for partition in [&partition, &newest] {
+        role.refused(&format!("SELECT * FROM {partition}"), "permission denied");
+        role.refused(&format!("INSERT INTO {partition} SELECT * FROM events"), "permission denied");
+        role.refused(&format!("ALTER TABLE events DETACH PARTITION {partition}"), "must be owner");
+    }
+    for statement in [
+        "DELETE FROM tree_heads",
+        "TRUNCATE tree_heads",
+        "UPDATE tree_heads SET tenant_id = 'other'",
+        "UPDATE schema_requirements SET min_binary_version = 9",
+        "DELETE FROM __diesel_schema_migrations",
+        "CREATE TABLE mine ()",
+        "CREATE TEMPORARY TABLE mine ()",
+        "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE SCHEMA mine",
+        "SELECT add_event_partition('mine', now(), now() + interval '1 month')",
+        "SET session_replication_role = replica",
+    ] {
+        role.refused(statement, "permission denied");
+    }
+    role.refused("UPDATE tree_heads SET tree_size = 1", "only grow");
+    role.refused("DROP TABLE tree_heads", "must be owner");
+    role.refused("ALTER FUNCTION make_event_partitions RESET search_path", "must be owner");
+    // And whatever its rights are by catalogue, they are these.
+    let rights = owner.values(
+        "SELECT table_name || ' ' || string_agg(privilege_type, ',' ORDER BY privilege_type) AS value \
+         FROM information_schema.role_table_grants WHERE grantee IN ('auditlog_service', 'PUBLIC') \
+         AND table_schema = 'public' GROUP BY table_name ORDER BY table_name COLLATE \"C\"",
+    );
+    assert_eq!(
+        rights,
+        [
+            "__diesel_schema_migrations SELECT",
+            "events INSERT,SELECT",
+            "schema_requirements SELECT",
+            "tree_heads INSERT,SELECT",
+            "update_notes INSERT,SELECT"
+        ]
+    );
+}
