@@ -1,32 +1,27 @@
 //! The CSV export: a walk over the log as it was when the export began.
 //!
 //! The log's size is read first and the export's own event recorded next, so the export is never in itself; then come
-//! rows and notes below that size. Each chunk is one short read when the client asks for more: no connection is held
-//! between chunks, and a slow reader holds nothing but its own stream.
+//! rows and notes below that size. Each chunk is one short read, and the next one is read while it is written out and sent:
+//! no connection is held between chunks, and a slow reader holds nothing but its own stream and one page.
 
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     auth::{Export, Permit},
     ingest::{Ingest, IngestError},
-    model::{Clock, Event, EventFilter, EventId, Order, PageQuery, Position},
-    store::{PageBounds, Store, StoreError},
+    model::{Clock, EventFilter, EventId, Order, PageQuery, Position},
+    store::{Store, StoreError},
 };
 
 mod csv;
 mod diary;
+mod read_ahead;
 
 use self::{
     csv::CsvEncoder,
     diary::{Diary, Ending},
+    read_ahead::ReadAhead,
 };
-
-/// About the most bytes of events in one chunk; as CSV they may take three times that.
-const CHUNK_BYTES: usize = 256 * 1024;
-/// The most events of one chunk.
-const CHUNK_ROWS: usize = 1000;
-/// The most events of the first chunk, before it is known how large they are.
-const FIRST_ROWS: usize = 64;
 
 /// Starts exports. Clones share the store and the queue.
 #[derive(Clone)]
@@ -95,12 +90,9 @@ pub struct ExportSummary {
 
 /// A running export. Dropping it before the end records that it was cancelled.
 pub struct CsvExport {
-    store: Store,
-    query: PageQuery,
-    bounds: PageBounds,
+    reader: ReadAhead,
     encoder: CsvEncoder,
     header_due: bool,
-    read_all: bool,
     log_size: i64,
     rows: u64,
     hash: Sha256,
@@ -120,13 +112,11 @@ impl Exporter {
         let diary = Diary::open(self.ingest.clone(), self.clock.clone(), permit, &request, log_size).await?;
         let ExportRequest { filter, order, proof_columns, resume } = request;
         let scope = diary.scope().clone();
+        let query = PageQuery { scope, filter, order, after, log_size: Some(log_size) };
         Ok(CsvExport {
-            store: self.store.clone(),
-            query: PageQuery { scope, filter, order, after, log_size: Some(log_size) },
-            bounds: PageBounds { rows: FIRST_ROWS, bytes: CHUNK_BYTES, inspected: self.inspected },
+            reader: ReadAhead::begin(self.store.clone(), query, self.inspected),
             encoder: CsvEncoder::new(proof_columns),
             header_due: resume.is_none(),
-            read_all: false,
             log_size,
             rows: 0,
             hash: Sha256::new(),
@@ -187,20 +177,12 @@ impl CsvExport {
             self.encoder.header().map_err(unwritable)?;
             return Ok(Some(self.encoder.take().map_err(unwritable)?));
         }
-        while !self.read_all {
-            let page = self.store.page(self.query.clone(), self.bounds).await?;
-            self.query.after = page.next;
-            self.read_all = page.next.is_none();
-            for event in &page.events {
-                self.encoder.event(event).map_err(unwritable)?;
-                self.rows += 1;
-            }
-            if !page.events.is_empty() {
-                self.bounds.rows = fitting_rows(&page.events);
-                return Ok(Some(self.encoder.take().map_err(unwritable)?));
-            }
+        let Some(events) = self.reader.events().await? else { return Ok(None) };
+        for event in &events {
+            self.encoder.event(event).map_err(unwritable)?;
+            self.rows += 1;
         }
-        Ok(None)
+        Ok(Some(self.encoder.take().map_err(unwritable)?))
     }
 }
 
@@ -208,13 +190,6 @@ impl Drop for CsvExport {
     fn drop(&mut self) {
         self.diary.abandon(self.rows);
     }
-}
-
-/// How many events like these fit into a chunk. To ask the store for more would be to read them in vain, many times over
-/// where they are large.
-fn fitting_rows(events: &[Event]) -> usize {
-    let bytes: usize = events.iter().map(Event::encoded_bound).sum();
-    (CHUNK_BYTES * events.len()).div_ceil(bytes.max(1)).clamp(1, CHUNK_ROWS)
 }
 
 fn unwritable(error: ::csv::Error) -> ExportError {

@@ -60,10 +60,13 @@ impl Scope {
 
     /// A scope from its ids, each `[A-Za-z0-9][A-Za-z0-9._~-]{0,127}`.
     pub fn new(tenant: &str, project: Option<&str>) -> Result<Self, NameError> {
-        if !is_id(tenant) || !project.is_none_or(is_id) {
-            return Err(NameError::Scope);
-        }
-        Ok(Self { tenant: tenant.to_owned(), project: project.map(str::to_owned) })
+        Self::of_ids(tenant.to_owned(), project.map(str::to_owned))
+    }
+
+    /// The same, from ids that need no copy.
+    pub fn of_ids(tenant: String, project: Option<String>) -> Result<Self, NameError> {
+        let is_valid = is_id(&tenant) && project.as_deref().is_none_or(is_id);
+        is_valid.then_some(Self { tenant, project }).ok_or(NameError::Scope)
     }
 
     /// The tenant's id.

@@ -14,7 +14,7 @@ use crate::model::{
 use super::{
     error::StoreError,
     schema::{events, update_notes},
-    types::Id,
+    types::{Bytes, Id, Word},
 };
 
 /// A row of `events`, as read.
@@ -26,22 +26,22 @@ pub(super) struct EventRow {
     project_id: String,
     leaf_index: i64,
     record_time: NaiveDateTime,
-    action_type: String,
+    action_type: Word<ActionType>,
     resource_type: String,
     resource_id: Option<String>,
     resource_name: Option<String>,
-    actor_type: Option<String>,
+    actor_type: Option<Word<ActorType>>,
     actor_id: Option<String>,
     actor_name: Option<String>,
-    recorder_type: Option<String>,
+    recorder_type: Option<Word<ActorType>>,
     recorder_id: Option<String>,
     recorder_name: Option<String>,
     message: Option<String>,
     changes: Option<String>,
     context: Option<String>,
     attributes: Option<String>,
-    salt: Option<Vec<u8>>,
-    body_commitment: Vec<u8>,
+    salt: Option<Bytes<16>>,
+    body_commitment: Bytes<32>,
     erase_time: Option<NaiveDateTime>,
     erase_reason: Option<String>,
 }
@@ -82,12 +82,12 @@ pub(super) struct NoteRow {
     note_id: Id,
     leaf_index: i64,
     create_time: NaiveDateTime,
-    author_type: Option<String>,
+    author_type: Option<Word<ActorType>>,
     author_id: Option<String>,
     author_name: Option<String>,
     text: Option<String>,
-    salt: Option<Vec<u8>>,
-    body_commitment: Vec<u8>,
+    salt: Option<Bytes<16>>,
+    body_commitment: Bytes<32>,
 }
 
 /// A row of `update_notes`, as written.
@@ -165,10 +165,10 @@ impl EventRow {
     /// The event, without its notes.
     pub(super) fn into_event(self) -> Result<Event, StoreError> {
         let id = self.event_id.time_id()?;
-        let project = Some(self.project_id.as_str()).filter(|project| !project.is_empty());
-        let scope = Scope::new(&self.tenant_id, project);
+        let project = Some(self.project_id).filter(|project| !project.is_empty());
+        let scope = Scope::of_ids(self.tenant_id, project);
         let scope = scope.map_err(|error| StoreError::Corrupt(format!("scope of event {id}: {error}")))?;
-        let sealed = sealed(self.record_time, self.leaf_index, self.body_commitment)?;
+        let sealed = sealed(self.record_time, self.leaf_index, self.body_commitment);
         let body = match self.erase_time {
             Some(time) => Err(Erasure { time: time.and_utc(), reason: self.erase_reason.unwrap_or_default() }),
             None => Ok(EventBody {
@@ -185,12 +185,18 @@ impl EventRow {
                     attributes: from_json(&present(self.attributes)?)?,
                 },
                 recorder: actor(self.recorder_type, self.recorder_id, self.recorder_name)?,
-                salt: salt(self.salt)?,
+                salt: present(self.salt)?.0,
             }),
         };
         let name = EventName { scope, id };
-        let action = word(ActionType::parse, &self.action_type)?;
-        Ok(Event { name, action, resource_type: self.resource_type, sealed, body, notes: Vec::new() })
+        Ok(Event {
+            name,
+            action: self.action_type.0,
+            resource_type: self.resource_type,
+            sealed,
+            body,
+            notes: Vec::new(),
+        })
     }
 }
 
@@ -222,10 +228,10 @@ impl NoteRow {
             kind => Some(NoteBody {
                 author: actor(kind, self.author_id, self.author_name)?,
                 text: present(self.text)?,
-                salt: salt(self.salt)?,
+                salt: present(self.salt)?.0,
             }),
         };
-        let sealed = sealed(self.create_time, self.leaf_index, self.body_commitment)?;
+        let sealed = sealed(self.create_time, self.leaf_index, self.body_commitment);
         Ok((self.event_id.time_id()?, UpdateNote { id: self.note_id.time_id()?, sealed, body }))
     }
 }
@@ -256,20 +262,10 @@ fn present<T>(column: Option<T>) -> Result<T, StoreError> {
     column.ok_or_else(|| StoreError::Corrupt("a body column is NULL in a row that was not erased".to_owned()))
 }
 
-fn word<T>(parse: fn(&str) -> Option<T>, text: &str) -> Result<T, StoreError> {
-    parse(text).ok_or_else(|| StoreError::Corrupt(format!("unknown word {text:?}")))
+fn actor(kind: Option<Word<ActorType>>, id: Option<String>, name: Option<String>) -> Result<Actor, StoreError> {
+    Ok(Actor { kind: present(kind)?.0, id: present(id)?, name: present(name)? })
 }
 
-fn actor(kind: Option<String>, id: Option<String>, name: Option<String>) -> Result<Actor, StoreError> {
-    Ok(Actor { kind: word(ActorType::parse, &present(kind)?)?, id: present(id)?, name: present(name)? })
-}
-
-fn salt(column: Option<Vec<u8>>) -> Result<Salt, StoreError> {
-    Salt::try_from(present(column)?).map_err(|_| StoreError::Corrupt("a salt must have 16 bytes".to_owned()))
-}
-
-fn sealed(time: NaiveDateTime, leaf_index: i64, commitment: Vec<u8>) -> Result<Sealed, StoreError> {
-    let commitment = Hash::try_from(commitment);
-    let body_commitment = commitment.map_err(|_| StoreError::Corrupt("a commitment must have 32 bytes".to_owned()))?;
-    Ok(Sealed { record_time: time.and_utc(), leaf_index, body_commitment })
+fn sealed(time: NaiveDateTime, leaf_index: i64, commitment: Bytes<32>) -> Sealed {
+    Sealed { record_time: time.and_utc(), leaf_index, body_commitment: commitment.0 }
 }

@@ -1,4 +1,6 @@
-//! Ids as SQL has them: `uuid` on PostgreSQL, text on SQLite. Both sort by the bytes.
+//! Values as SQL has them, read without a detour through texts and vectors: a page has thousands of them.
+//!
+//! Ids are `uuid` on PostgreSQL and text on SQLite; both sort by the bytes.
 
 use diesel::{
     backend::Backend,
@@ -7,13 +9,13 @@ use diesel::{
     pg::Pg,
     query_builder::QueryId,
     serialize::{self, IsNull, Output, ToSql},
-    sql_types::{HasSqlType, SqlType, Text},
+    sql_types::{Binary, HasSqlType, SqlType, Text},
     sqlite::Sqlite,
 };
 use std::io::Write as _;
 use uuid::Uuid;
 
-use crate::model::TimeId;
+use crate::model::{ActionType, ActorType, TimeId};
 
 use super::{conn::MultiBackend, error::StoreError};
 
@@ -100,5 +102,75 @@ impl FromSql<SqlUuid, Sqlite> for Id {
 impl FromSql<SqlUuid, MultiBackend> for Id {
     fn from_sql(value: <MultiBackend as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
         value.from_sql::<Self, SqlUuid>()
+    }
+}
+
+/// A word that stands for one of a few values.
+#[derive(Clone, Copy, Debug, FromSqlRow)]
+#[diesel(sql_type = Text)]
+pub(super) struct Word<T>(pub(super) T);
+
+/// What has a word for each of its values.
+pub(super) trait Words: Sized {
+    /// The value that a word stands for.
+    fn of_word(word: &str) -> Option<Self>;
+}
+
+impl Words for ActionType {
+    fn of_word(word: &str) -> Option<Self> {
+        Self::parse(word)
+    }
+}
+
+impl Words for ActorType {
+    fn of_word(word: &str) -> Option<Self> {
+        Self::parse(word)
+    }
+}
+
+impl<T: Words> Word<T> {
+    fn read(word: &str) -> deserialize::Result<Self> {
+        T::of_word(word).map(Self).ok_or_else(|| format!("unknown word {word:?}").into())
+    }
+}
+
+impl<T: Words> FromSql<Text, Pg> for Word<T> {
+    fn from_sql(value: <Pg as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
+        Self::read(str::from_utf8(value.as_bytes())?)
+    }
+}
+
+impl<T: Words> FromSql<Text, Sqlite> for Word<T> {
+    fn from_sql(value: <Sqlite as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
+        Self::read(&<String as FromSql<Text, Sqlite>>::from_sql(value)?)
+    }
+}
+
+impl<T: Words> FromSql<Text, MultiBackend> for Word<T> {
+    fn from_sql(value: <MultiBackend as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
+        value.from_sql::<Self, Text>()
+    }
+}
+
+/// So many bytes, no more and no less.
+#[derive(Clone, Copy, Debug, FromSqlRow)]
+#[diesel(sql_type = Binary)]
+pub(super) struct Bytes<const N: usize>(pub(super) [u8; N]);
+
+impl<const N: usize> FromSql<Binary, Pg> for Bytes<N> {
+    fn from_sql(value: <Pg as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
+        Ok(Self(value.as_bytes().try_into()?))
+    }
+}
+
+impl<const N: usize> FromSql<Binary, Sqlite> for Bytes<N> {
+    fn from_sql(value: <Sqlite as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
+        Ok(Self(<Vec<u8> as FromSql<Binary, Sqlite>>::from_sql(value)?.as_slice().try_into()?))
+    }
+}
+
+impl<const N: usize> FromSql<Binary, MultiBackend> for Bytes<N> {
+    fn from_sql(value: <MultiBackend as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
+        value.from_sql::<Self, Binary>()
     }
 }
