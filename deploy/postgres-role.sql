@@ -33,7 +33,10 @@ END $$;
 
 -- Rows are stored and read through `events`, so that partitions need no rights of their own, those to come neither.
 GRANT SELECT, INSERT ON events, update_notes TO auditlog_service;
-GRANT SELECT, INSERT, UPDATE (tree_size) ON tree_heads TO auditlog_service;
+GRANT SELECT, INSERT, UPDATE (tree_size, frontier) ON tree_heads TO auditlog_service;
+GRANT SELECT, INSERT ON tree_tiles TO auditlog_service;
+-- Epochs begin when an operator acknowledges a rollback, as the owner.
+GRANT SELECT ON log_epochs TO auditlog_service;
 GRANT SELECT ON schema_requirements, __diesel_schema_migrations TO auditlog_service;
 GRANT EXECUTE ON FUNCTION advance_heads, make_event_partitions TO auditlog_service;
 

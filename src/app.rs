@@ -19,7 +19,7 @@ use crate::{
     },
     config::{AuthMode, Config, DatabaseConfig, ShutdownConfig, TlsConfig},
     export::Exporter,
-    ingest::{Ingest, IngestSettings, Measured, Workers},
+    ingest::{self, AcknowledgeError, Acknowledgement, Ingest, IngestSettings, Measured, Workers},
     metrics::Metrics,
     model::{Clock, NoteRules, Timestamp},
     query::Query,
@@ -47,6 +47,9 @@ pub enum AppError {
     /// The store could not be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A log that went back could not be acknowledged.
+    #[error(transparent)]
+    Acknowledge(#[from] AcknowledgeError),
     /// The address could not be bound.
     #[error("cannot listen on {address}: {error}")]
     Bind {
@@ -161,6 +164,19 @@ impl App {
 /// Brings the database's schema up to date and tells the names of the migrations that this took.
 pub fn migrate(database: &DatabaseConfig, clock: &dyn Clock) -> Result<Vec<String>, AppError> {
     Ok(migrate_database(&store_settings(database), clock.now())?)
+}
+
+/// Acknowledges that a tenant's log went back, and tells the number of the epoch that begins with it.
+pub fn acknowledge_rollback(
+    database: &DatabaseConfig,
+    clock: &Arc<dyn Clock>,
+    acknowledgement: &Acknowledgement,
+) -> Result<i32, AppError> {
+    let settings = StoreSettings { migrate: false, ..store_settings(database) };
+    let store = Store::open(&settings, clock.now())?;
+    let mut writers = store.writers(1, clock, &Arc::default())?;
+    let writer = writers.first_mut().ok_or_else(|| io::Error::other("the store gave no writer"))?;
+    Ok(ingest::acknowledge(writer, &**clock, acknowledgement)?)
 }
 
 fn store_settings(database: &DatabaseConfig) -> StoreSettings {

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 when all went well, 2 when the command line or the settings are wrong, 1 for everything else.
 
+mod acknowledge;
 mod demo;
 mod descriptor;
 mod grpcurl;
@@ -68,6 +69,8 @@ enum Command {
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Make the key that signs checkpoints, or show what verifies them
     Key(key::KeyArgs),
+    /// Acknowledge that the database went back, so that the service records and signs for a tenant again
+    AcknowledgeRollback(acknowledge::AcknowledgeArgs),
     /// Print a token that a service with the same settings takes
     Token(Box<token::TokenArgs>),
     /// Write the protobuf descriptor set of the API to standard output
@@ -158,6 +161,7 @@ impl Cli {
             Some(Command::Demo(demo)) => demo.run(),
             Some(Command::Healthcheck(healthcheck)) => healthcheck.run(),
             Some(Command::Key(key)) => key.run(),
+            Some(Command::AcknowledgeRollback(acknowledge)) => acknowledge.run(),
             Some(Command::Token(token)) => token.run(),
             Some(Command::Descriptor) => descriptor::run(),
         }

@@ -38,7 +38,8 @@ pub(super) fn run(mut log: impl Log, messages: mpsc::UnboundedReceiver<Message>,
     }
 }
 
-/// Appends a batch; one that is refused is tried in halves, so that a bad row sinks its own caller alone.
+/// Appends a batch; one that is refused is tried in halves, so that a bad row, or a log that went back, sinks its own
+/// callers alone.
 fn commit(log: &mut dyn Log, mut batch: Vec<Submission>) {
     let entries: Vec<&[Entry]> = batch.iter().map(|submission| &submission.entries[..]).collect();
     match append_truly(log, &entries) {
@@ -47,7 +48,7 @@ fn commit(log: &mut dyn Log, mut batch: Vec<Submission>) {
                 submission.answer(outcome.map_err(IngestError::Rejected));
             }
         }
-        Err(StoreError::Refused(_)) if batch.len() > 1 => {
+        Err(StoreError::Refused(_) | StoreError::RolledBack { .. }) if batch.len() > 1 => {
             let second = batch.split_off(batch.len() / 2);
             commit(log, batch);
             commit(log, second);
@@ -83,6 +84,7 @@ fn failure(error: &StoreError, submission: &Submission) -> IngestError {
     let from_client = |entry: &Entry| entry.draft.id_origin() == IdOrigin::Client;
     match error {
         StoreError::Unavailable(reason) | StoreError::Unusable(reason) => IngestError::Unavailable(reason.clone()),
+        StoreError::RolledBack { tenant, .. } => IngestError::RolledBack { tenant: tenant.clone() },
         StoreError::OutcomeUnknown(_) => {
             IngestError::OutcomeUnknown { retry_safe: submission.entries.iter().all(from_client) }
         }

@@ -33,6 +33,12 @@ pub enum IngestError {
     /// The store is away; nothing was recorded.
     #[error("{0}")]
     Unavailable(String),
+    /// The tenant's log went back behind what was acknowledged; nothing was recorded.
+    #[error("the log of tenants/{tenant} went back behind what was seen of it")]
+    RolledBack {
+        /// Whose log.
+        tenant: String,
+    },
     /// The store went away in the middle of the commit: it may or may not have been recorded.
     #[error("the store went away during the commit: it may or may not have been recorded")]
     OutcomeUnknown {

@@ -8,8 +8,10 @@ mod batch;
 mod commit;
 mod handle;
 mod measured;
+mod rollback;
 #[cfg(test)]
 mod tests;
 
 pub use handle::{Ingest, IngestError, IngestSettings, Workers};
 pub use measured::Measured;
+pub use rollback::{AcknowledgeError, Acknowledgement, acknowledge};

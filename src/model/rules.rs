@@ -43,8 +43,8 @@ pub enum NoteRefusal {
     Full(usize),
 }
 
-/// Which events take update notes, and how many.
-#[derive(Clone, Debug)]
+/// Which events take update notes, and how many. By default none do.
+#[derive(Clone, Debug, Default)]
 pub struct NoteRules {
     /// The resource types that take notes.
     pub resource_types: BTreeSet<String>,

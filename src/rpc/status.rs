@@ -148,8 +148,9 @@ impl Failure {
         match self {
             Self::Internal(_)
             | Self::Ingest(IngestError::Internal(_))
-            | Self::Store(StoreError::Refused(_) | StoreError::Corrupt(_)) => {
-                tracing::error!(request_id = id, error = %self, "internal error");
+            | Self::Store(StoreError::Refused(_) | StoreError::Corrupt(_) | StoreError::RolledBack { .. })
+            | Self::Ingest(IngestError::RolledBack { .. }) => {
+                tracing::error!(request_id = id, error = %self, "the call failed for a reason that does not pass by itself");
             }
             Self::Store(StoreError::Unavailable(_) | StoreError::Unusable(_) | StoreError::OutcomeUnknown(_))
             | Self::Ingest(IngestError::Unavailable(_) | IngestError::OutcomeUnknown { .. }) => {
@@ -181,6 +182,7 @@ impl Failure {
             Self::Store(StoreError::Unavailable(_) | StoreError::Unusable(_) | StoreError::OutcomeUnknown(_)) => {
                 Answer::store_unavailable()
             }
+            Self::Store(StoreError::RolledBack { tenant, .. }) => Answer::rolled_back(&tenant),
             Self::Store(StoreError::Refused(_) | StoreError::Corrupt(_)) | Self::Internal(_) => {
                 Answer::internal(request_id)
             }
@@ -248,6 +250,7 @@ impl Answer {
             }
             IngestError::Rejected(rejection) => Self::of_rejection(rejection),
             IngestError::Unavailable(_) => Self::store_unavailable(),
+            IngestError::RolledBack { tenant } => Self::rolled_back(&tenant),
             IngestError::OutcomeUnknown { retry_safe: true } => {
                 let message = "whether it was stored could not be found out; retry with the same id";
                 Self::new(Code::Unavailable, ErrorReason::OutcomeUnknown, message).retry_after(OUTAGE_DELAY)
@@ -281,6 +284,15 @@ impl Answer {
     fn store_unavailable() -> Self {
         let message = "the database does not answer; nothing was stored, retry later";
         Self::new(Code::Unavailable, ErrorReason::StoreUnavailable, message).retry_after(OUTAGE_DELAY)
+    }
+
+    /// No retry helps before an operator has acted.
+    fn rolled_back(tenant: &str) -> Self {
+        let message = format!(
+            "the log of tenants/{tenant} went back behind what was acknowledged: nothing is recorded or signed until an \
+             operator has looked into it and acknowledged it with auditlog acknowledge-rollback"
+        );
+        Self::new(Code::Unavailable, ErrorReason::LogRolledBack, message)
     }
 
     fn internal(request_id: &RequestId) -> Self {

@@ -17,6 +17,15 @@ pub enum StoreError {
     /// It refused what it was given, and would again.
     #[error("the store refused a row: {0}")]
     Refused(String),
+    /// A tenant's log went back behind what was seen of it. Nothing is recorded or signed until an operator acknowledges
+    /// that; see [`crate::ingest::acknowledge`].
+    #[error("the log of tenants/{tenant} went back: {what}")]
+    RolledBack {
+        /// Whose log.
+        tenant: String,
+        /// What it was, and is.
+        what: String,
+    },
     /// It holds something that this service never wrote.
     #[error("the store holds what cannot be read: {0}")]
     Corrupt(String),

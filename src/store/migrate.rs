@@ -14,7 +14,7 @@ const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
 /// What this binary is, to schemas that ask for a newer one. It grows with each release that adds what a later schema may
 /// rely on.
-const BINARY_VERSION: i32 = 1;
+const BINARY_VERSION: i32 = 2;
 
 type BoxedError = Box<dyn std::error::Error + Send + Sync>;
 

@@ -21,10 +21,12 @@ mod append;
 mod conn;
 mod error;
 mod events;
+mod heads;
 mod migrate;
 mod partitions;
 mod rows;
 mod schema;
+mod tree;
 mod types;
 mod walk;
 
@@ -33,6 +35,7 @@ pub use error::StoreError;
 pub use events::{EventPage, PageBounds};
 
 use conn::{Access, AnyConnection, Readers, Target};
+use heads::SeenHeads;
 
 /// The pause between two attempts to reach it.
 const SERVER_PAUSE: Duration = Duration::from_millis(500);
@@ -60,6 +63,7 @@ pub struct Store {
     turns: Arc<Semaphore>,
     target: Target,
     timeout: Duration,
+    seen: Arc<SeenHeads>,
 }
 
 impl Store {
@@ -81,7 +85,7 @@ impl Store {
             .connection_timeout(settings.timeout)
             .build(Readers(target.clone()))?;
         let turns = Arc::new(Semaphore::new(settings.pool_size as usize));
-        Ok(Self { pool, turns, target, timeout: settings.timeout })
+        Ok(Self { pool, turns, target, timeout: settings.timeout, seen: Arc::default() })
     }
 
     /// Writers for at most `wanted` threads. On SQLite there is one: a second one would only wait for the first.
@@ -92,7 +96,8 @@ impl Store {
         rules: &Arc<NoteRules>,
     ) -> Result<Vec<Writer>, StoreError> {
         let count = if self.target.is_server() { wanted.max(1) } else { 1 };
-        (0..count).map(|_| Writer::open(self.target.clone(), Arc::clone(clock), Arc::clone(rules))).collect()
+        let open = |_| Writer::open(self.target.clone(), Arc::clone(&self.seen), Arc::clone(clock), Arc::clone(rules));
+        (0..count).map(open).collect()
     }
 
     /// The event `id` within `scope`, with its notes.

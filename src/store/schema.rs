@@ -60,6 +60,30 @@ diesel::table! {
     tree_heads (tenant_id) {
         tenant_id -> Text,
         tree_size -> BigInt,
+        frontier -> Binary,
+        epoch -> Integer,
+    }
+}
+
+diesel::table! {
+    log_epochs (tenant_id, epoch) {
+        tenant_id -> Text,
+        epoch -> Integer,
+        tree_size -> BigInt,
+        root -> Binary,
+        begin_time -> Timestamp,
+        acknowledged_by -> Text,
+        reason -> Text,
+    }
+}
+
+diesel::table! {
+    tree_tiles (tenant_id, level, tile_index) {
+        tenant_id -> Text,
+        level -> SmallInt,
+        tile_index -> BigInt,
+        root -> Binary,
+        hashes -> Binary,
     }
 }
 
@@ -76,4 +100,4 @@ diesel::table! {
     }
 }
 
-diesel::allow_tables_to_appear_in_same_query!(events, update_notes, tree_heads);
+diesel::allow_tables_to_appear_in_same_query!(events, update_notes, tree_heads, tree_tiles, log_epochs);

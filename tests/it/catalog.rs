@@ -43,7 +43,7 @@ const FIXED_OF_NOTE: [&str; 7] =
 const BODY_OF_NOTE: [&str; 5] = ["author_type", "author_id", "author_name", "text", "salt"];
 
 /// The indexes that the design names.
-const INDEXES: [&str; 11] = [
+const INDEXES: [&str; 13] = [
     "events(tenant_id,event_id)",
     "events(tenant_id,leaf_index)",
     "events(tenant_id,project_id,event_id)",
@@ -54,6 +54,8 @@ const INDEXES: [&str; 11] = [
     "update_notes(tenant_id,note_id)",
     "update_notes(tenant_id,leaf_index)",
     "tree_heads(tenant_id)",
+    "tree_tiles(tenant_id,level,tile_index)",
+    "log_epochs(tenant_id,epoch)",
     "__diesel_schema_migrations(version)",
 ];
 
@@ -238,13 +240,21 @@ async fn stored_rows_refuse_every_change_but_an_erasure(
 #[tokio::test]
 async fn heads_only_grow(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let (_app, _, mut sql) = with_event_and_note(backend).await;
-    for change in ["tree_size = tree_size - 1", "tree_size = tree_size", "tenant_id = 'other', tree_size = 9"] {
+    for change in [
+        "tree_size = tree_size - 1",
+        "tree_size = tree_size",
+        "tenant_id = 'other', tree_size = 9",
+        "epoch = epoch + 2",
+        "epoch = epoch - 1",
+        "epoch = epoch + 1, tree_size = tree_size + 1",
+    ] {
         sql.refused(&format!("UPDATE tree_heads SET {change}"), "only grow");
     }
     sql.refused("INSERT INTO tree_heads VALUES ('acme', 1) ON CONFLICT (tenant_id) DO UPDATE SET tree_size = 1", "");
     sql.try_run("DELETE FROM tree_heads").unwrap_err();
     sql.run("UPDATE tree_heads SET tree_size = tree_size + 1");
-    assert_eq!(sql.value("SELECT CAST(tree_size AS TEXT) AS value FROM tree_heads"), "3");
+    sql.run("UPDATE tree_heads SET epoch = epoch + 1");
+    assert_eq!(sql.value("SELECT tree_size || ' ' || epoch AS value FROM tree_heads"), "3 2");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use tokio::{sync::watch, task::JoinSet};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::{child::PAST_MILLIS, harness::*, sql::Sql};
+use crate::{child::PAST_MILLIS, harness::*, sealed::assert_sealed, sql::Sql};
 
 /// Callers and what they were told.
 pub struct Load {
@@ -191,5 +191,6 @@ impl Told {
              AND count(DISTINCT leaf_index) = tree_size AND min(leaf_index) = 0 AND max(leaf_index) = tree_size - 1)",
         );
         assert_eq!(wrong, [""; 0]);
+        assert_sealed(database);
     }
 }

@@ -37,6 +37,8 @@ mod readme;
 mod record;
 mod replicas;
 mod role;
+mod rollback;
+mod sealed;
 mod slow;
 mod sql;
 mod start;

@@ -87,6 +87,10 @@ async fn the_role_can_change_nothing_past_the_service() {
         "DELETE FROM tree_heads",
         "TRUNCATE tree_heads",
         "UPDATE tree_heads SET tenant_id = 'other'",
+        "UPDATE tree_heads SET epoch = 2",
+        "DELETE FROM tree_tiles",
+        "UPDATE tree_tiles SET tile_index = 9",
+        "INSERT INTO log_epochs VALUES ('acme', 2, 1, decode(repeat('00', 32), 'hex'), now(), 'me', 'why')",
         "UPDATE schema_requirements SET min_binary_version = 9",
         "DELETE FROM __diesel_schema_migrations",
         "CREATE TABLE mine ()",
@@ -112,8 +116,10 @@ async fn the_role_can_change_nothing_past_the_service() {
         [
             "__diesel_schema_migrations SELECT",
             "events INSERT,SELECT",
+            "log_epochs SELECT",
             "schema_requirements SELECT",
             "tree_heads INSERT,SELECT",
+            "tree_tiles INSERT,SELECT",
             "update_notes INSERT,SELECT"
         ]
     );

@@ -1,6 +1,9 @@
 //! What the log has of the ids that a batch names, read inside the transaction that holds the heads.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Instant,
+};
 
 use diesel::{dsl::count_star, prelude::*};
 
@@ -10,13 +13,17 @@ use crate::{
     store::{
         conn::AnyConnection,
         error::StoreError,
+        heads::{self, HeadRow, SeenHeads},
         rows::{EventRow, NoteRow},
         schema::{events, tree_heads, update_notes},
         types::Id,
     },
 };
 
-use super::plan::{Known, KnownLog};
+use super::{
+    plan::{Known, KnownLog},
+    seal,
+};
 
 /// The ids that a batch names in one tenant.
 #[derive(Default)]
@@ -28,28 +35,38 @@ struct Ids {
 }
 
 /// Locks the heads of the batch's tenants and looks up all ids that it names.
+///
+/// # Errors
+/// [`StoreError::RolledBack`] if one of the logs went back behind what was `seen` of it.
 pub(super) fn look_up(
     connection: &mut AnyConnection,
     batch: &[&[Entry]],
+    seen: &SeenHeads,
     metrics: &AppendMetrics,
 ) -> Result<Known, StoreError> {
     let ids = ids_by_tenant(batch);
-    let mut known: Known = ids.keys().map(|tenant| ((*tenant).to_owned(), KnownLog::default())).collect();
+    let before: Vec<_> = ids.keys().map(|tenant| seen.get(tenant)).collect();
     let begun = Instant::now();
-    let heads = locked_heads(connection, ids.keys().copied())?;
+    let mut heads = locked_heads(connection, ids.keys().copied())?;
     metrics.head_lock(begun.elapsed());
-    for (tenant, size) in heads {
-        known.entry(tenant).or_default().size = size;
-    }
-    for (tenant, ids) in ids {
-        let log = known.entry(tenant.to_owned()).or_default();
+    let mut known = Known::new();
+    for ((tenant, ids), before) in ids.into_iter().zip(before) {
+        let mut log = heads.remove(tenant).map_or(Ok(KnownLog::default()), |head| known_log(connection, &head))?;
+        let found = (log.size() > 0).then(|| (log.epoch, log.tree.frontier()));
+        heads::require_grown(connection, tenant, before, found)?;
         // The log of a tenant without a head has nothing in it.
-        if log.size > 0 {
-            look_up_events(connection, tenant, &ids.events, log)?;
-            look_up_notes(connection, tenant, &ids, log)?;
+        if log.size() > 0 {
+            look_up_events(connection, tenant, &ids.events, &mut log)?;
+            look_up_notes(connection, tenant, &ids, &mut log)?;
         }
+        known.insert(tenant.to_owned(), log);
     }
     Ok(known)
+}
+
+fn known_log(connection: &mut AnyConnection, head: &HeadRow) -> Result<KnownLog, StoreError> {
+    let tree = seal::tree(connection, head)?;
+    Ok(KnownLog { frontier: head.frontier.clone(), ..KnownLog::new(tree, head.epoch) })
 }
 
 /// In the order of the tenants, which is the order in which everybody takes these locks. On SQLite the transaction
@@ -57,16 +74,17 @@ pub(super) fn look_up(
 fn locked_heads<'a>(
     connection: &mut AnyConnection,
     tenants: impl Iterator<Item = &'a str>,
-) -> Result<Vec<(String, i64)>, StoreError> {
+) -> Result<HashMap<String, HeadRow>, StoreError> {
     let tenants: Vec<&str> = tenants.collect();
-    let heads = tree_heads::table
+    let query = tree_heads::table
         .filter(tree_heads::tenant_id.eq_any(tenants))
         .order(tree_heads::tenant_id)
-        .select((tree_heads::tenant_id, tree_heads::tree_size));
-    Ok(match connection {
-        AnyConnection::Sqlite(connection) => heads.load(connection)?,
-        AnyConnection::Postgres(connection) => heads.for_update().load(connection)?,
-    })
+        .select(heads::HEAD_COLUMNS);
+    let heads: Vec<HeadRow> = match connection {
+        AnyConnection::Sqlite(connection) => query.load(connection)?,
+        AnyConnection::Postgres(connection) => query.for_update().load(connection)?,
+    };
+    Ok(heads.into_iter().map(|head| (head.tenant_id.clone(), head)).collect())
 }
 
 fn ids_by_tenant<'a>(batch: &[&'a [Entry]]) -> BTreeMap<&'a str, Ids> {

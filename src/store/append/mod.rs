@@ -1,37 +1,42 @@
 //! The one write transaction: what it acknowledges is stored, searchable and in its place.
 //!
-//! A writer remembers how long the logs are that it has appended to. Most batches are written on that memory alone: the
-//! places are given, and one statement moves the heads and stores the rows. A head that somebody else has moved, or an id
-//! that is stored already, fails that statement as a whole, and the batch is written once more the careful way: lock the
-//! heads, look up the ids, decide, write.
+//! A writer remembers the trees of the logs that it has appended to. Most batches are written on that memory alone: the
+//! places are given, the trees grow, and one statement moves the heads and stores the rows, and tiles where some are
+//! finished. A head that somebody else has moved, or an id that is stored already, fails that statement as a whole, and
+//! the batch is written once more the careful way: lock the heads, look up the ids, decide, write.
 
+mod advance_heads;
+mod epoch;
 mod look_up;
 mod plan;
 mod postgres;
+mod seal;
 mod sqlite;
 mod transaction;
 
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
+    merkle::Tree,
     metrics::Metrics,
     model::{Clock, Draft, Entry, NoteRules, Receipt, Rejection, Salt},
 };
 
 use self::{
-    plan::{Known, KnownLog, Plan},
+    plan::{Known, KnownLog, Left, Plan},
     transaction::{Failed, transaction},
 };
 use super::{
     conn::{Access, AnyConnection, Target, postgres as postgres_connection},
     error::StoreError,
+    heads::SeenHeads,
     rows::{NewEvent, NewNote},
 };
 
 /// What becomes of one caller's entries.
 pub type Outcome = Result<Vec<Receipt>, Rejection>;
 
-/// The most logs whose length is remembered.
+/// The most logs that are remembered. Each takes 4 KiB on average, for the hashes of tiles that are not finished.
 const REMEMBERED: usize = 10_000;
 /// How often a batch is written the careful way before it is given up. With the heads locked it fails only where two
 /// replicas begin the same log at once.
@@ -44,13 +49,17 @@ pub struct Writer {
     clock: Arc<dyn Clock>,
     rules: Arc<NoteRules>,
     heads: HashMap<String, Remembered>,
+    seen: Arc<SeenHeads>,
     metrics: Metrics,
 }
 
 /// What this writer left of a tenant's log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Remembered {
     size: i64,
+    /// Absent from when it is taken for a batch until the batch is written.
+    tree: Option<Tree>,
+    epoch: i32,
     /// Whether somebody else was seen to append to it, too. Then memory alone would fail again and again.
     shared: bool,
 }
@@ -62,9 +71,14 @@ struct Rows<'p> {
 }
 
 impl Writer {
-    pub(super) fn open(target: Target, clock: Arc<dyn Clock>, rules: Arc<NoteRules>) -> Result<Self, StoreError> {
+    pub(super) fn open(
+        target: Target,
+        seen: Arc<SeenHeads>,
+        clock: Arc<dyn Clock>,
+        rules: Arc<NoteRules>,
+    ) -> Result<Self, StoreError> {
         let connection = target.connect(Access::Append)?;
-        Ok(Self { connection, target, clock, rules, heads: HashMap::new(), metrics: Metrics::default() })
+        Ok(Self { connection, target, clock, rules, heads: HashMap::new(), seen, metrics: Metrics::default() })
     }
 
     /// The same, and counts what it stores in `metrics`.
@@ -110,12 +124,29 @@ impl Writer {
             Ok(()) => Ok(outcomes),
             Err(error) => Err(StoreError::OutcomeUnknown(error.to_string())),
         };
-        appended.and_then(still_there).inspect_err(|_| self.heads.clear())
+        appended.and_then(still_there).inspect_err(|error| {
+            // A log that went back says nothing against the others.
+            if !matches!(error, StoreError::RolledBack { .. }) {
+                self.heads.clear();
+            }
+        })
+    }
+
+    /// Begins the next epoch of a tenant's log, which must have a head, and answers its number.
+    pub fn begin_epoch(&mut self, tenant: &str, acknowledged_by: &str, reason: &str) -> Result<i32, StoreError> {
+        let now = self.clock.now();
+        let began = transaction(&mut self.connection, |connection| {
+            epoch::begin(connection, tenant, &epoch::Acknowledged { by: acknowledged_by, reason, time: now })
+        });
+        began.map_err(|failed| match failed {
+            Failed::Conflict(error) => StoreError::Refused(error),
+            Failed::Store(error) => error,
+        })
     }
 
     /// What memory says of the batch's logs, if it is worth trying: each is remembered and has a head already, nobody else
     /// appends to it, and there are no notes, which need a look at their events.
-    fn remembered(&self, batch: &[&[Entry]]) -> Option<Known> {
+    fn remembered(&mut self, batch: &[&[Entry]]) -> Option<Known> {
         let mut known = Known::new();
         for entry in batch.iter().copied().flatten() {
             let tenant = entry.scope.tenant();
@@ -123,9 +154,13 @@ impl Writer {
                 return None;
             }
             if !known.contains_key(tenant) {
-                let head = self.heads.get(tenant).filter(|head| !head.shared && head.size > 0)?;
-                known.insert(tenant.to_owned(), KnownLog { size: head.size, ..KnownLog::default() });
+                self.heads.get(tenant).filter(|head| !head.shared && head.size > 0 && head.tree.is_some())?;
+                known.insert(tenant.to_owned(), KnownLog::default());
             }
+        }
+        for (tenant, log) in &mut known {
+            let head = self.heads.get_mut(tenant)?;
+            *log = KnownLog::new(head.tree.take()?, head.epoch);
         }
         Some(known)
     }
@@ -134,6 +169,8 @@ impl Writer {
         let Self { connection, clock, rules, .. } = self;
         let mut plan = Plan::new(known, rules, clock.now(), salts(batch)?);
         let outcomes = batch.iter().map(|entries| plan.submit(entries)).collect();
+        // What lies below the heads never changes, so it may be read before the transaction.
+        plan.seal(|tenant, tree, leaves| seal::grow(connection, tenant, tree, leaves))?;
         let rows = rows(&plan)?;
         if !plan.placed.is_empty() {
             match connection {
@@ -141,26 +178,27 @@ impl Writer {
                 AnyConnection::Postgres(connection) => postgres::write_at_once(connection, &plan.moves(), rows.events)?,
             }
         }
-        remember(&mut self.heads, &plan);
         count(&self.metrics, &plan);
+        remember(&mut self.heads, &self.seen, plan);
         Ok(outcomes)
     }
 
     fn append_carefully(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
-        let Self { connection, clock, rules, heads, metrics, .. } = self;
+        let Self { connection, clock, rules, heads, seen, metrics, .. } = self;
         let mut conflict = String::new();
         for _ in 0..CAREFUL_ATTEMPTS {
             let attempt = transaction(connection, |connection| {
-                let known = look_up::look_up(connection, batch, metrics.append())?;
+                let known = look_up::look_up(connection, batch, seen, metrics.append())?;
                 let mut plan = Plan::new(known, rules, clock.now(), salts(batch)?);
                 let outcomes = batch.iter().map(|entries| plan.submit(entries)).collect();
+                plan.seal(|tenant, tree, leaves| seal::grow(connection, tenant, tree, leaves))?;
                 write(connection, &plan, rows(&plan)?)?;
                 Ok((outcomes, plan))
             });
             match attempt {
                 Ok((outcomes, plan)) => {
-                    remember(heads, &plan);
                     count(metrics, &plan);
+                    remember(heads, seen, plan);
                     return Ok(outcomes);
                 }
                 Err(Failed::Conflict(error)) => {
@@ -175,7 +213,7 @@ impl Writer {
     }
 }
 
-/// Moves the heads and stores the rows, inside a transaction.
+/// Moves the heads, and stores the tiles and the rows, inside a transaction.
 fn write(connection: &mut AnyConnection, plan: &Plan<'_>, rows: Rows<'_>) -> Result<(), Failed> {
     let moves = plan.moves();
     if moves.is_empty() {
@@ -200,16 +238,17 @@ fn rows<'p>(plan: &'p Plan<'_>) -> Result<Rows<'p>, StoreError> {
     Ok(rows)
 }
 
-/// Remembers how long the plan has left the logs, now that it is carried out.
-fn remember(heads: &mut HashMap<String, Remembered>, plan: &Plan<'_>) {
+/// Remembers how the plan has left the logs, now that it is carried out.
+fn remember(heads: &mut HashMap<String, Remembered>, seen: &SeenHeads, plan: Plan<'_>) {
     if heads.len() >= REMEMBERED {
         heads.clear();
     }
-    for (tenant, found, left) in plan.sizes() {
-        match heads.get_mut(tenant) {
-            Some(head) => *head = Remembered { size: left, shared: head.size != found },
-            None => drop(heads.insert(tenant.to_owned(), Remembered { size: left, shared: false })),
+    for Left { tenant, found, size, tree, epoch } in plan.into_left() {
+        let shared = heads.get(&tenant).is_some_and(|head| head.size != found);
+        if size > 0 {
+            seen.saw(&tenant, epoch, tree.frontier());
         }
+        heads.insert(tenant, Remembered { size, tree: Some(tree), epoch, shared });
     }
 }
 

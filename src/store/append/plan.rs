@@ -4,21 +4,29 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::{
+    merkle::{Hash, Tile, Tree},
     model::{
         Draft, Entry, Event, EventDraft, EventId, EventName, EventReceipt, NoteBody, NoteDraft, NoteId, NoteReceipt,
         NoteRules, Receipt, Rejection, Salt, Sealed, Timestamp, UpdateNote, leaf,
     },
-    store::rows::Seal,
+    store::{error::StoreError, rows::Seal},
 };
+
+/// The epoch in which a log begins, as in the schema.
+const FIRST_EPOCH: i32 = 1;
 
 /// What is known of the logs that a batch names, by tenant.
 pub(super) type Known = BTreeMap<String, KnownLog>;
 
 /// What is known of one tenant's log.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct KnownLog {
-    /// How long it is; 0 where there is none.
-    pub(super) size: i64,
+    /// Its tree; that of no leaves where there is none.
+    pub(super) tree: Tree,
+    /// The tree's frontier as the head has it.
+    pub(super) frontier: Vec<u8>,
+    /// How many histories it has had; a log begins in the first.
+    pub(super) epoch: i32,
     /// Of the ids that the batch names: the events that are stored.
     pub(super) events: HashMap<EventId, Event>,
     /// Of the ids that the batch names: the notes that are stored, each with its event.
@@ -34,12 +42,28 @@ pub(super) struct Placed<'a> {
     pub(super) seal: Seal,
 }
 
-/// A head that moves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A head that moves, and the tiles that this finishes.
+#[derive(Clone, Debug)]
 pub(super) struct Move<'p> {
     pub(super) tenant: &'p str,
     pub(super) from: i64,
+    pub(super) from_frontier: &'p [u8],
     pub(super) to: i64,
+    pub(super) to_frontier: Vec<u8>,
+    pub(super) tiles: &'p [Tile],
+}
+
+/// What a plan leaves of a log that it was about.
+#[derive(Debug)]
+pub(super) struct Left {
+    pub(super) tenant: String,
+    /// How long the log was found.
+    pub(super) found: i64,
+    /// How long it is now.
+    pub(super) size: i64,
+    /// Its tree as it is now.
+    pub(super) tree: Tree,
+    pub(super) epoch: i32,
 }
 
 /// The places given so far.
@@ -56,8 +80,12 @@ pub(super) struct Plan<'a> {
 #[derive(Debug)]
 struct Log {
     known: KnownLog,
-    /// How long it is with what was placed.
-    size: i64,
+    /// How long it was found.
+    found: i64,
+    /// The hashes of what was placed, in the order of the log.
+    leaves: Vec<Hash>,
+    /// What was finished when the tree grew by them.
+    tiles: Vec<Tile>,
     /// What was placed, by id, as indexes of [`Plan::placed`].
     new_events: HashMap<EventId, usize>,
     new_notes: HashMap<NoteId, usize>,
@@ -66,9 +94,7 @@ struct Log {
 impl<'a> Plan<'a> {
     /// Starts after `known`, which has every tenant that will be submitted. There must be a salt for each entry.
     pub(super) fn new(known: Known, rules: &'a NoteRules, now: Timestamp, salts: Vec<Salt>) -> Self {
-        let log =
-            |known: KnownLog| Log { size: known.size, known, new_events: HashMap::new(), new_notes: HashMap::new() };
-        let logs = known.into_iter().map(|(tenant, known)| (tenant, log(known))).collect();
+        let logs = known.into_iter().map(|(tenant, known)| (tenant, Log::new(known))).collect();
         Self { placed: Vec::with_capacity(salts.len()), logs, rules, now, salts: salts.into_iter() }
     }
 
@@ -82,15 +108,27 @@ impl<'a> Plan<'a> {
         receipts
     }
 
-    /// The heads that the plan moves, sorted by tenant.
-    pub(super) fn moves(&self) -> Vec<Move<'_>> {
-        let moved = self.logs.iter().filter(|(_, log)| log.size > log.known.size);
-        moved.map(|(tenant, log)| Move { tenant, from: log.known.size, to: log.size }).collect()
+    /// Has each tree grow by what was placed in its log, once everything is placed. What `grow` answers are the tiles that
+    /// this finishes.
+    pub(super) fn seal(
+        &mut self,
+        mut grow: impl FnMut(&str, &mut Tree, &[Hash]) -> Result<Vec<Tile>, StoreError>,
+    ) -> Result<(), StoreError> {
+        for (tenant, log) in self.logs.iter_mut().filter(|(_, log)| !log.leaves.is_empty()) {
+            log.tiles = grow(tenant, &mut log.known.tree, &log.leaves)?;
+        }
+        Ok(())
     }
 
-    /// Each tenant's log: how long it was found, and how long the plan leaves it.
-    pub(super) fn sizes(&self) -> impl Iterator<Item = (&str, i64, i64)> {
-        self.logs.iter().map(|(tenant, log)| (tenant.as_str(), log.known.size, log.size))
+    /// The heads that the sealed plan moves, sorted by tenant.
+    pub(super) fn moves(&self) -> Vec<Move<'_>> {
+        let moved = self.logs.iter().filter(|(_, log)| !log.leaves.is_empty());
+        moved.map(|(tenant, log)| log.step(tenant)).collect()
+    }
+
+    /// What the plan leaves of each log, now that it is carried out.
+    pub(super) fn into_left(self) -> impl Iterator<Item = Left> {
+        self.logs.into_iter().map(|(tenant, log)| log.left(tenant))
     }
 
     fn take(&mut self, index: usize, entry: &'a Entry) -> Result<Receipt, Rejection> {
@@ -184,9 +222,10 @@ impl<'a> Plan<'a> {
 
     fn place(&mut self, entry: &'a Entry, salt: Salt, body_commitment: leaf::Hash, leaf: &[u8]) -> Sealed {
         let log = log_mut(&mut self.logs, entry);
-        let sealed = Sealed { record_time: self.now, leaf_index: log.size, body_commitment };
-        log.size += 1;
-        let seal = Seal { sealed: sealed.clone(), salt, leaf_hash: leaf::leaf_hash(leaf) };
+        let sealed = Sealed { record_time: self.now, leaf_index: log.size(), body_commitment };
+        let leaf_hash = leaf::leaf_hash(leaf);
+        log.leaves.push(leaf_hash);
+        let seal = Seal { sealed: sealed.clone(), salt, leaf_hash };
         self.placed.push(Placed { entry, seal });
         sealed
     }
@@ -199,7 +238,7 @@ impl<'a> Plan<'a> {
     fn take_back(&mut self, keep: usize) {
         for placed in self.placed.drain(keep..) {
             let log = log_mut(&mut self.logs, placed.entry);
-            log.size -= 1;
+            log.leaves.pop();
             match &placed.entry.draft {
                 Draft::Event(draft) => drop(log.new_events.remove(&draft.id)),
                 Draft::Note(draft) => {
@@ -208,6 +247,54 @@ impl<'a> Plan<'a> {
                 }
             }
         }
+    }
+}
+
+impl Default for KnownLog {
+    fn default() -> Self {
+        Self::new(Tree::default(), FIRST_EPOCH)
+    }
+}
+
+impl KnownLog {
+    /// A log as memory has it, before the ids of the batch are looked up.
+    pub(super) fn new(tree: Tree, epoch: i32) -> Self {
+        let frontier = tree.frontier().encode();
+        let (events, notes, note_counts) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { tree, frontier, epoch, events, notes, note_counts }
+    }
+
+    /// How long it is; 0 where there is none.
+    pub(super) fn size(&self) -> i64 {
+        i64::try_from(self.tree.size()).expect("a tree has at most 2^62 leaves")
+    }
+}
+
+impl Log {
+    fn new(known: KnownLog) -> Self {
+        let found = known.size();
+        let (new_events, new_notes) = (HashMap::new(), HashMap::new());
+        Self { known, found, leaves: Vec::new(), tiles: Vec::new(), new_events, new_notes }
+    }
+
+    /// How long it is with what was placed.
+    fn size(&self) -> i64 {
+        self.found + self.leaves.len() as i64
+    }
+
+    fn step<'p>(&'p self, tenant: &'p str) -> Move<'p> {
+        Move {
+            tenant,
+            from: self.found,
+            from_frontier: &self.known.frontier,
+            to: self.size(),
+            to_frontier: self.known.tree.frontier().encode(),
+            tiles: &self.tiles,
+        }
+    }
+
+    fn left(self, tenant: String) -> Left {
+        Left { tenant, found: self.found, size: self.size(), tree: self.known.tree, epoch: self.known.epoch }
     }
 }
 

@@ -12,8 +12,8 @@ use diesel::{
     connection::{AnsiTransactionManager, TransactionManager as _},
     pg::Pg,
     prelude::ExecuteCopyFromDsl as _,
-    query_builder::{AstPass, Query, QueryFragment, QueryId},
-    sql_types::{Array, BigInt, Binary, Bool, Nullable, Text, Timestamptz},
+    query_builder::{AstPass, QueryFragment, QueryId},
+    sql_types::{Array, BigInt, Binary, Nullable, Text, Timestamptz},
 };
 
 use crate::store::{
@@ -22,12 +22,17 @@ use crate::store::{
     types::{Id, SqlUuid},
 };
 
-use super::{Rows, plan::Move, transaction::Failed};
+use super::{
+    Rows,
+    advance_heads::{AdvanceFreeHeads, AdvanceHeads},
+    plan::Move,
+    transaction::Failed,
+};
 
 /// From how many events on COPY is faster than one statement.
 const COPY_FROM: usize = 150;
 
-/// Moves the heads and stores the events, as a transaction of its own.
+/// Moves the heads, and stores the tiles and the events, as a transaction of its own.
 pub(super) fn write_at_once(
     connection: &mut PgConnection,
     moves: &[Move<'_>],
@@ -40,7 +45,7 @@ pub(super) fn write_at_once(
     stored.map(drop).map_err(|error| committing(connection, error))
 }
 
-/// Moves the heads and stores the rows, inside a transaction.
+/// Moves the heads, and stores the tiles and the rows, inside a transaction.
 pub(super) fn write(connection: &mut PgConnection, moves: &[Move<'_>], rows: Rows<'_>) -> Result<(), Failed> {
     if rows.events.is_empty() {
         AdvanceHeads::new(moves).execute(connection)?;
@@ -77,81 +82,6 @@ fn committing(connection: &mut PgConnection, error: diesel::result::Error) -> Fa
     Failed::committing(error, AnsiTransactionManager::is_broken_transaction_manager(connection))
 }
 
-/// `SELECT advance_heads(…)`.
-struct AdvanceHeads<'a> {
-    tenants: Vec<&'a str>,
-    from: Vec<i64>,
-    to: Vec<i64>,
-}
-
-impl<'a> AdvanceHeads<'a> {
-    fn new(moves: &[Move<'a>]) -> Self {
-        Self {
-            tenants: moves.iter().map(|step| step.tenant).collect(),
-            from: moves.iter().map(|step| step.from).collect(),
-            to: moves.iter().map(|step| step.to).collect(),
-        }
-    }
-}
-
-impl QueryFragment<Pg> for AdvanceHeads<'_> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("SELECT advance_heads(");
-        out.push_bind_param::<Array<Text>, _>(&self.tenants)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Array<BigInt>, _>(&self.from)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Array<BigInt>, _>(&self.to)?;
-        out.push_sql(")");
-        Ok(())
-    }
-}
-
-impl QueryId for AdvanceHeads<'_> {
-    type QueryId = AdvanceHeads<'static>;
-    const HAS_STATIC_QUERY_ID: bool = true;
-}
-
-impl Query for AdvanceHeads<'_> {
-    type SqlType = Bool;
-}
-
-impl RunQueryDsl<PgConnection> for AdvanceHeads<'_> {}
-
-/// `SELECT advance_heads(…)`, or no row if somebody else holds one of the heads.
-struct AdvanceFreeHeads<'a> {
-    heads: AdvanceHeads<'a>,
-    count: i64,
-}
-
-impl<'a> AdvanceFreeHeads<'a> {
-    fn new(moves: &[Move<'a>]) -> Self {
-        let heads = AdvanceHeads::new(moves);
-        Self { count: i64::try_from(moves.len()).unwrap_or(i64::MAX), heads }
-    }
-}
-
-impl QueryFragment<Pg> for AdvanceFreeHeads<'_> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        self.heads.walk_ast(out.reborrow())?;
-        out.push_sql(" WHERE (SELECT count(*) FROM (SELECT FROM tree_heads WHERE tenant_id = ANY (");
-        out.push_bind_param::<Array<Text>, _>(&self.heads.tenants)?;
-        out.push_sql(") FOR UPDATE SKIP LOCKED) AS free) = ");
-        out.push_bind_param::<BigInt, _>(&self.count)
-    }
-}
-
-impl QueryId for AdvanceFreeHeads<'_> {
-    type QueryId = AdvanceFreeHeads<'static>;
-    const HAS_STATIC_QUERY_ID: bool = true;
-}
-
-impl Query for AdvanceFreeHeads<'_> {
-    type SqlType = Bool;
-}
-
-impl RunQueryDsl<PgConnection> for AdvanceFreeHeads<'_> {}
-
 /// `INSERT INTO events SELECT … FROM unnest(…) WHERE (SELECT advance_heads(…))`: rows as arrays, one for each column, so
 /// that the statement is the same for any number of rows and is planned once.
 struct InsertEvents<'a> {
@@ -182,7 +112,7 @@ struct InsertEvents<'a> {
 
 impl<'a> InsertEvents<'a> {
     /// All events of a batch have one record time.
-    fn new(events: &'a [NewEvent<'a>], moves: &[Move<'a>]) -> Self {
+    fn new(events: &'a [NewEvent<'a>], moves: &'a [Move<'a>]) -> Self {
         fn column<'e, T>(events: &'e [NewEvent<'e>], value: impl Fn(&'e NewEvent<'e>) -> T) -> Vec<T> {
             events.iter().map(value).collect()
         }

@@ -3,6 +3,7 @@
 use diesel::{Connection as _, PgConnection, SqliteConnection, connection::SimpleConnection as _};
 
 use super::{Backend, Database};
+use crate::sql::Sql;
 
 /// The columns of an event's body.
 const BODY: [&str; 13] = [
@@ -32,6 +33,18 @@ impl Database {
                 connection.batch_execute(sql).unwrap();
             }
             Backend::Postgres => PgConnection::establish(&self.url).unwrap().batch_execute(sql).unwrap(),
+        }
+    }
+
+    /// Runs statements as somebody who has the right to change what is stored: no trigger stops them.
+    pub fn forge(&self, sql: &str) {
+        match self.backend {
+            Backend::Sqlite => {
+                let triggers: Vec<String> = Sql::open(self)
+                    .values("SELECT 'DROP TRIGGER ' || name AS value FROM sqlite_master WHERE type = 'trigger'");
+                self.execute(&format!("{};{sql}", triggers.join(";")));
+            }
+            Backend::Postgres => self.execute(&format!("SET session_replication_role = replica; {sql}")),
         }
     }
 

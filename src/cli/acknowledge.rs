@@ -1,0 +1,67 @@
+//! `auditlog acknowledge-rollback`.
+
+use std::{
+    io::{self, Write as _},
+    sync::Arc,
+};
+
+use crate::{
+    app,
+    config::{
+        Settings,
+        settings::{DatabaseSettings, LogSettings},
+    },
+    ingest::Acknowledgement,
+    model::{Clock, Scope, SystemClock, name::is_id},
+    telemetry,
+};
+
+use super::{CliError, FileArg, serve};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct AcknowledgeArgs {
+    #[command(flatten)]
+    file: FileArg,
+    #[command(flatten)]
+    database: DatabaseSettings,
+    #[command(flatten)]
+    log: LogSettings,
+    /// The tenant's id, as in tenants/{tenant}
+    #[arg(id = "tenant", long, value_name = "ID")]
+    tenant: String,
+    /// Who acknowledges it: the actor of the event that is recorded
+    #[arg(long, value_name = "SUBJECT", value_parser = text_of(256))]
+    by: String,
+    /// What has happened, for those who read the log
+    #[arg(long, value_name = "TEXT", value_parser = text_of(2048))]
+    reason: String,
+}
+
+impl AcknowledgeArgs {
+    /// The number of the epoch goes to standard output, what to do now to stderr.
+    pub(super) fn run(self) -> Result<(), CliError> {
+        let scope = Scope::parse(&format!("tenants/{}", self.tenant)).ok().filter(|_| is_id(&self.tenant));
+        let scope = scope.ok_or_else(|| CliError::Tenant(self.tenant.clone()))?;
+        let flags = Settings { database: self.database, log: self.log, ..Settings::default() };
+        let loaded = self.file.load(flags)?;
+        telemetry::init_logs(&loaded.config.log)?;
+        serve::warn_of_unknown(&loaded.unknown_variables);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let acknowledgement = Acknowledgement { scope, by: self.by, reason: self.reason };
+        let epoch = app::acknowledge_rollback(&loaded.config.database, &clock, &acknowledgement)?;
+        let hint =
+            "its checkpoints have another name from now on: tell those who verify them, and give them the new key";
+        let _ = writeln!(io::stderr(), "auditlog: tenants/{} begins epoch {epoch}; {hint}", self.tenant);
+        writeln!(io::stdout(), "{epoch}").map_err(|error| CliError::Io("write to standard output", error))
+    }
+}
+
+/// A text that an event takes: not empty, of at most `max` bytes and without control characters.
+fn text_of(max: usize) -> impl Fn(&str) -> Result<String, String> + Clone {
+    move |text| match text.len() {
+        0 => Err("must not be empty".to_owned()),
+        bytes if bytes > max => Err(format!("must be at most {max} bytes; it has {bytes}")),
+        _ if text.contains(char::is_control) => Err("must have no control characters".to_owned()),
+        _ => Ok(text.to_owned()),
+    }
+}

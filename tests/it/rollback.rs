@@ -1,0 +1,163 @@
+//! A log that went back, as when an older backup is restored, is noticed, and nothing is recorded for it before an
+//! operator has acknowledged that.
+
+use std::sync::Arc;
+
+use auditlog::proto::auditlog::v1::Event;
+use rstest::rstest;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::{
+    child::{PAST_MILLIS, auditlog},
+    harness::*,
+    sealed::{assert_sealed, record_many},
+    sql::Sql,
+};
+
+const T: &str = "tenants/acme";
+
+/// What the first `size` leaves looked like, as SQL that brings them back.
+fn backup(database: &Database, size: u64) -> String {
+    let mut sql = Sql::open(database);
+    let hex = if database.backend == Backend::Sqlite { "hex(frontier)" } else { "encode(frontier, 'hex')" };
+    let frontier = sql.value(&format!("SELECT {hex} AS value FROM tree_heads WHERE tenant_id = 'acme'"));
+    let literal =
+        if database.backend == Backend::Sqlite { format!("x'{frontier}'") } else { format!("'\\x{frontier}'") };
+    format!(
+        "DELETE FROM events WHERE tenant_id = 'acme' AND leaf_index >= {size}; \
+         DELETE FROM tree_tiles WHERE tenant_id = 'acme' AND level = 0 AND tile_index >= {size} / 256; \
+         UPDATE tree_heads SET tree_size = {size}, frontier = {literal} WHERE tenant_id = 'acme'"
+    )
+}
+
+#[track_caller]
+fn assert_rolled_back<T: std::fmt::Debug>(result: Result<T, Status>) {
+    let status = assert_error(result, Code::Unavailable, "LOG_ROLLED_BACK");
+    assert!(status.message().contains("tenants/acme") && status.message().contains("acknowledge-rollback"));
+    assert!(status.get_details_retry_info().is_none(), "{status:?}");
+}
+
+async fn record_one(app: &TestApp, parent: &str) -> Result<i64, Status> {
+    app.record(&Caller::root(), parent, event("k", "1")).await.map(|receipt| receipt.leaf_index.unwrap())
+}
+
+fn acknowledge(database: &Database) -> String {
+    let mut command = auditlog(database.folder.path());
+    command.env("AUDITLOG_DATABASE_URL", &database.url);
+    command.args(["acknowledge-rollback", "--tenant", "acme", "--by", "olga", "--reason", "restored Monday's backup"]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[rstest]
+#[case::a_few_leaves(5, 3)]
+#[case::across_a_tile(250, 20)]
+#[tokio::test]
+async fn a_restored_backup_stops_its_tenant_until_it_is_acknowledged(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+    #[case] kept: u64,
+    #[case] lost: u64,
+) {
+    let app = TestApp::start(backend).await;
+    record_many(&app, T, 0, kept).await;
+    let backup = backup(&app.database, kept);
+    record_many(&app, T, kept, lost).await;
+    app.database.forge(&backup);
+
+    assert_rolled_back(record_one(&app, T).await);
+    assert_rolled_back(record_one(&app, "tenants/acme/projects/p").await);
+    assert_rolled_back(app.export(&Caller::root(), export_of(T)).await.map(|_| ()));
+    // It is nobody else's concern, whoever shares a batch with it; and what is stored can be read.
+    assert_eq!(record_one(&app, "tenants/other").await.unwrap(), 0);
+    let (refused, taken) = tokio::join!(record_one(&app, T), record_one(&app, "tenants/other"));
+    assert_rolled_back(refused);
+    assert_eq!(taken.unwrap(), 1);
+    assert_eq!(app.walk(&Caller::root(), list(T)).await.len(), usize::try_from(kept).unwrap());
+
+    assert_eq!(acknowledge(&app.database), "2\n");
+    let next = i64::try_from(kept).unwrap() + 1;
+    assert_eq!(record_one(&app, T).await.unwrap(), next);
+    assert_eq!(record_one(&app, T).await.unwrap(), next + 1);
+    assert_sealed(&app.database);
+    let told = app.walk(&Caller::root(), list(T)).await.into_iter().find(is_acknowledgement).expect("the event of it");
+    assert!(told.message.contains("restored Monday's backup"), "{told:?}");
+    assert_eq!((told.actor.unwrap().id, told.leaf_index), ("olga".to_owned(), Some(next - 1)));
+    let epoch = Sql::open(&app.database).value(
+        "SELECT tenant_id || ' ' || epoch || ' ' || tree_size || ' ' || acknowledged_by || ': ' || reason AS value \
+         FROM log_epochs",
+    );
+    assert_eq!(epoch, format!("acme 2 {next} olga: restored Monday's backup"));
+}
+
+fn is_acknowledgement(event: &Event) -> bool {
+    event.resource.as_ref().is_some_and(|resource| resource.r#type == "audit_rollback" && resource.id == "acme")
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_head_that_is_gone_is_noticed(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let app = TestApp::start(backend).await;
+    record_many(&app, T, 0, 3).await;
+    app.database.forge("DELETE FROM events; DELETE FROM tree_heads");
+    assert_rolled_back(record_one(&app, T).await);
+    assert_eq!(acknowledge(&app.database), "2\n");
+    assert_eq!(record_one(&app, T).await.unwrap(), 1);
+    assert_sealed(&app.database);
+}
+
+/// Another replica, which had seen less, has recorded in the restored log until it was as long as before, and longer.
+#[rstest]
+#[case::as_long(3)]
+#[case::longer(7)]
+#[case::longer_by_a_tile(300)]
+#[tokio::test]
+async fn a_log_that_went_back_and_grew_again_is_noticed(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+    #[case] again: u64,
+) {
+    let app = TestApp::start(backend).await;
+    record_many(&app, T, 0, 5).await;
+    let backup = backup(&app.database, 5);
+    record_many(&app, T, 5, 3).await;
+    app.database.forge(&backup);
+    let other = TestApp::start_on(Arc::clone(&app.database), |_| {}).await;
+    record_many(&other, T, 1000, again).await;
+    assert_rolled_back(record_one(&app, T).await);
+    other.stop().await.unwrap().unwrap();
+}
+
+#[rstest]
+#[tokio::test]
+async fn replicas_that_record_in_turn_take_each_others_growth_for_what_it_is(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
+    let database = Database::create(backend);
+    let a = TestApp::start_on(Arc::clone(&database), |_| {}).await;
+    let b = TestApp::start_on(Arc::clone(&database), |_| {}).await;
+    for (n, count) in [1, 300, 2, 255, 257, 1, 1].into_iter().enumerate() {
+        let app = if n % 2 == 0 { &a } else { &b };
+        record_many(app, T, 1000 * n as u64, count).await;
+    }
+    assert_sealed(&database);
+    a.stop().await.unwrap().unwrap();
+    b.stop().await.unwrap().unwrap();
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_acknowledgement_that_says_nothing_is_refused(#[values(Backend::Sqlite)] backend: Backend) {
+    let database = Database::create(backend);
+    let app = TestApp::start_on(Arc::clone(&database), |_| {}).await;
+    app.record_as(&Caller::root(), T, event("k", "1"), &id_at(PAST_MILLIS, 1)).await.unwrap();
+    for (tenant, by, reason) in [("", "olga", "why"), ("acme", "", "why"), ("acme", "olga", ""), ("a/b", "olga", "why")]
+    {
+        let mut command = auditlog(database.folder.path());
+        command.env("AUDITLOG_DATABASE_URL", &database.url);
+        command.args(["acknowledge-rollback", "--tenant", tenant, "--by", by, "--reason", reason]);
+        let output = command.output().unwrap();
+        assert!(!output.status.success(), "{tenant:?} {by:?} {reason:?}");
+    }
+    assert_eq!(record_one(&app, T).await.unwrap(), 1);
+}
