@@ -17,13 +17,14 @@ use crate::{
         Authenticator, Authorizer, ClaimWords, Policy, PolicyError, Vouchers,
         jwt::{JwtError, TokenVerifier},
     },
-    config::{AuthMode, Config, DatabaseConfig, ShutdownConfig, TlsConfig},
+    config::{AuditConfig, AuthMode, Config, DatabaseConfig, ShutdownConfig, TlsConfig},
     export::Exporter,
     ingest::{self, AcknowledgeError, Acknowledgement, Ingest, IngestSettings, Measured, Workers},
     metrics::Metrics,
     model::{Clock, NoteRules, Timestamp},
     query::Query,
     rpc,
+    self_audit::{SelfAudit, SelfAuditSettings},
     store::{Store, StoreError, StoreSettings, migrate_database},
 };
 
@@ -100,12 +101,13 @@ impl App {
         let query = Query::new(store.clone(), inspected);
         let exporter = Exporter::new(store.clone(), ingest.clone(), Arc::clone(&clock), inspected);
         let traffic = Arc::new(rpc::Traffic::new(config.traffic));
+        let self_audit = self_audit(&config.audit, &store, &ingest, &clock, &metrics);
         let api =
             rpc::Api { authorizer, ingest, query, exporter, limits: config.limits, notes, metrics, clock, traffic };
         let listener = TcpListener::bind(config.listen).await.map_err(bind_error(config.listen))?;
         let local_addr = listener.local_addr()?;
         let origins = rpc::Origins::new(config.cors.allowed_origins);
-        let transport = rpc::Transport { origins, max_age: config.connection.max_age, authenticator, tls };
+        let transport = rpc::Transport { origins, max_age: config.connection.max_age, authenticator, tls, self_audit };
         Ok(Self { api, store, workers, transport, listener, local_addr, shutdown: config.shutdown, ready, admin })
     }
 
@@ -126,8 +128,9 @@ impl App {
     }
 
     /// Serves until `signal` resolves. Then, in this order: health says `NOT_SERVING`, the delay passes for load
-    /// balancers to notice, no more connections or calls are taken, calls under way get the grace to end, what was
-    /// accepted is committed and answered, and the store is closed. The address for probes is there until the end.
+    /// balancers to notice, no more connections or calls are taken, calls under way get the grace to end, denials and
+    /// reads that were counted are told, what was accepted is committed and answered, and the store is closed. The
+    /// address for probes is there until the end.
     pub async fn run(self, signal: impl Future<Output = ()>) -> Result<(), AppError> {
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let ingest = self.api.ingest.clone();
@@ -139,6 +142,8 @@ impl App {
         let (stop, stopped) = oneshot::channel::<()>();
         let until_stopped = async { drop(stopped.await) };
         let keys = tokio::spawn(keep_keys_fresh(self.transport.authenticator.clone()));
+        let self_audit = self.transport.self_audit.clone();
+        let telling = tokio::spawn(self_audit.clone().run());
         let serving = rpc::serve(self.api, self.transport, health_service, self.listener, until_stopped);
         let mut serving = tokio::spawn(serving);
         let early = tokio::select! {
@@ -153,6 +158,10 @@ impl App {
             Some(ended) => flatten(ended),
             None => drain(serving, stop, health, self.shutdown).await,
         };
+        telling.abort();
+        // What is due is told by one at a time: the two would take each other's wake-ups.
+        drop(telling.await);
+        self_audit.close().await;
         ingest.close();
         self.workers.join().await;
         drop(self.admin);
@@ -288,6 +297,17 @@ async fn serve_admin(admin: Admin, address: Option<SocketAddr>) -> Result<Option
 
 fn bind_error(address: SocketAddr) -> impl Fn(io::Error) -> AppError {
     move |error| AppError::Bind { address, error }
+}
+
+fn self_audit(
+    config: &AuditConfig,
+    store: &Store,
+    ingest: &Ingest,
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+) -> SelfAudit {
+    let settings = SelfAuditSettings { denied: config.denied, reads: config.reads, interval: config.interval };
+    SelfAudit::new(store.clone(), ingest.clone(), Arc::clone(clock), metrics.clone(), settings)
 }
 
 fn sampler(store: &Store, ingest: &Ingest, authenticator: &Authenticator, queue_events: usize) -> Sample {

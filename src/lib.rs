@@ -6,7 +6,7 @@
 //! ## How a call flows
 //!
 //! ```text
-//! main -> cli -> app -> rpc -> { ingest, query, export, proof } -> auth, store -> metrics -> { merkle, model }
+//! main -> cli -> app -> rpc -> self_audit -> { ingest, query, export, proof } -> auth, store -> metrics -> { merkle, model }
 //! ```
 //!
 //! Imports run along these arrows only (`tests/layering.rs` enforces it). Each arrow is a change of type, so that a name
@@ -22,6 +22,7 @@
 //! | `rpc` | the only room with services in it: the stack of layers, decode, encode, page tokens, statuses |
 //! | `ingest` | the append path: bounded queue, batches, one answer for each caller |
 //! | `query`, `export`, `proof` | the reading use cases |
+//! | `self_audit` | the audit of the audit: denied calls and reads, in the log of the tenant concerned |
 //! | `auth` | who calls, by metadata or token, what a role is worth, and the `Permit` that every use case demands |
 //! | `store` | the only room with SQL in it: one write transaction, walks, rows, migrations; on SQLite and on PostgreSQL |
 //! | `model` | the pure core: names, ids, events, filters, limits, leaves |
@@ -73,6 +74,7 @@ mod model;
 mod proof;
 mod query;
 mod rpc;
+mod self_audit;
 mod store;
 mod telemetry;
 

@@ -11,6 +11,9 @@ use super::{
     principal::{Grant, GrantScope, Principal},
 };
 
+/// The id of the service itself, where it is the one who tells.
+const SERVICE: &str = "auditlog";
+
 /// May get and list events.
 #[derive(Clone, Copy, Debug)]
 pub struct Read;
@@ -53,14 +56,41 @@ impl<A> Permit<A> {
     }
 }
 
-impl Permit<Export> {
-    /// Who may export may also have that export recorded: it is the service that records it.
+/// What is done to the log itself, and is therefore recorded in it.
+pub trait Recorded {}
+impl Recorded for Read {}
+impl Recorded for Export {}
+impl Recorded for Prove {}
+
+impl<A: Recorded> Permit<A> {
+    /// Who may read or export may also have it recorded that they do, where they do it: it is the service that records it.
     pub fn to_record_itself(&self) -> Permit<Record> {
-        Permit { scope: self.scope.clone(), principal: self.principal.clone(), action: PhantomData }
+        Permit::of_the_service(self.scope.clone())
     }
 }
 
-/// That a known caller lacks a right, and which claim would give it.
+impl Permit<Record> {
+    /// For what the service itself has to say. No caller has the type of its actor, so none can be taken for it.
+    fn of_the_service(scope: Scope) -> Self {
+        let service = Actor { kind: ActorType::System, id: SERVICE.to_owned(), name: String::new() };
+        Self { scope, principal: service, action: PhantomData }
+    }
+}
+
+impl Denied {
+    /// A denial may be recorded, and that is done at the tenant: a stranger who makes up a project's name shall not have it
+    /// written where nothing can be erased.
+    pub fn to_record_itself(&self) -> Permit<Record> {
+        Permit::of_the_service(self.scope.to_tenant())
+    }
+
+    /// Who was denied.
+    pub fn principal(&self) -> &Actor {
+        &self.principal
+    }
+}
+
+/// That a known caller lacks a right, and which claim would give it. Only [`Authorizer`] makes one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{subject} may not {verb} {scope}: send {claim}")]
 pub struct Denied {
@@ -74,6 +104,7 @@ pub struct Denied {
     pub permission: &'static str,
     /// The claims that would open it, whatever else the caller has.
     pub claim: String,
+    principal: Actor,
 }
 
 /// The grants that a caller lacks on one scope.
@@ -243,7 +274,8 @@ impl Missing {
         let first = self.permissions.first().copied();
         // A role that is missing is missing for reading, and reading comes first.
         let permission = first.filter(|_| self.role.is_none()).unwrap_or(permission::GET);
-        Err(Denied { subject: principal.actor.id.clone(), verb, scope: scope.clone(), permission, claim })
+        let principal = principal.actor.clone();
+        Err(Denied { subject: principal.id.clone(), verb, scope: scope.clone(), permission, claim, principal })
     }
 
     /// What to send; `None` where nothing is missing.

@@ -46,6 +46,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// `[append]`.
     pub append: AppendConfig,
+    /// `[audit]`.
+    pub audit: AuditConfig,
     /// `[auth]`.
     pub auth: AuthConfig,
     /// `[checkpoint]`.
@@ -111,6 +113,17 @@ pub struct AppendConfig {
     pub workers: usize,
     /// The most events that wait, not below `limits.batch_events`.
     pub queue_events: usize,
+}
+
+/// What the service records of those who use it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditConfig {
+    /// Whether denied calls become events.
+    pub denied: bool,
+    /// Whether reads become events.
+    pub reads: bool,
+    /// How often, at most, the same denial or read does; more than zero.
+    pub interval: Duration,
 }
 
 /// How callers are known.
@@ -234,6 +247,7 @@ impl Default for Config {
             cors: CorsConfig::default(),
             database: DatabaseConfig::default(),
             append: AppendConfig { workers: 2, queue_events: 4096 },
+            audit: AuditConfig { denied: true, reads: false, interval: Duration::from_secs(60) },
             auth: AuthConfig { mode: AuthMode::Metadata, trust_network: false },
             checkpoint: CheckpointConfig { key_file: "checkpoint.key".into(), origin: "auditlog.local".to_owned() },
             jwt: JwtSettings::default(),

@@ -58,6 +58,9 @@ pub struct Settings {
     /// `[append]`.
     #[command(flatten)]
     pub append: AppendSettings,
+    /// `[audit]`.
+    #[command(flatten)]
+    pub audit: AuditSettings,
     /// `[auth]`.
     #[command(flatten)]
     pub auth: AuthSettings,
@@ -97,6 +100,7 @@ impl Settings {
             cors: self.cors.or(lower.cors),
             database: self.database.or(lower.database),
             append: self.append.or(lower.append),
+            audit: self.audit.or(lower.audit),
             auth: self.auth.or(lower.auth),
             checkpoint: self.checkpoint.or(lower.checkpoint),
             jwt: self.jwt.or(lower.jwt),
@@ -173,6 +177,23 @@ table! {
         /// Most events that wait to be stored; a caller beyond that is told to come back [default: 4096]
         #[arg(long = "append-queue-events", value_name = "N")]
         queue_events: Limit,
+    }
+}
+
+table! {
+    /// `[audit]`.
+    AuditSettings("audit", "The audit of the audit") {
+        /// Record denied calls in the log of the tenant that they were about, if it has one [default: true]
+        #[arg(long = "audit-denied", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+        denied: bool,
+        /// Record reads in the log that is read; a read that cannot be recorded is not answered. Exports are always
+        /// recorded [default: false]
+        #[arg(long = "audit-reads", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+        reads: bool,
+        /// How often the denials, and the reads, of one caller by one method in one scope become an event; those between
+        /// are counted in the next one [default: 1m]
+        #[arg(long = "audit-interval", value_name = "DURATION")]
+        interval: HumanDuration,
     }
 }
 

@@ -10,13 +10,13 @@ use crate::{
 };
 
 use super::{
-    AdminConfig, AppendConfig, AuthConfig, AuthMode, CheckpointConfig, Config, ConnectionConfig, CorsConfig,
-    DatabaseConfig, LogConfig, NotesConfig, ShutdownConfig, TlsConfig, database_url,
+    AdminConfig, AppendConfig, AuditConfig, AuthConfig, AuthMode, CheckpointConfig, Config, ConnectionConfig,
+    CorsConfig, DatabaseConfig, LogConfig, NotesConfig, ShutdownConfig, TlsConfig, database_url,
     error::ConfigError,
     settings::{
-        AdminSettings, AppendSettings, AuthSettings, CheckpointSettings, ConnectionSettings, CorsSettings,
-        DatabaseSettings, JwtSettings, LimitsSettings, LogSettings, NotesSettings, Settings, ShutdownSettings,
-        TlsSettings,
+        AdminSettings, AppendSettings, AuditSettings, AuthSettings, CheckpointSettings, ConnectionSettings,
+        CorsSettings, DatabaseSettings, JwtSettings, LimitsSettings, LogSettings, NotesSettings, Settings,
+        ShutdownSettings, TlsSettings,
     },
     values::{HumanDuration, Limit, SecretUrl},
 };
@@ -98,6 +98,7 @@ impl Settings {
             cors: self.cors.resolve()?,
             database: self.database.resolve(default.database)?,
             append: self.append.resolve(default.append),
+            audit: self.audit.resolve(default.audit)?,
             auth: self.auth.resolve(default.auth),
             checkpoint: self.checkpoint.resolve(default.checkpoint),
             jwt: self.jwt.resolve(default.jwt)?,
@@ -201,6 +202,16 @@ impl AppendSettings {
             workers: self.workers.map_or(default.workers, |workers| workers.get() as usize),
             queue_events: self.queue_events.map_or(default.queue_events, Limit::get),
         }
+    }
+}
+
+impl AuditSettings {
+    fn resolve(self, default: AuditConfig) -> Result<AuditConfig, ConfigError> {
+        Ok(AuditConfig {
+            denied: self.denied.unwrap_or(default.denied),
+            reads: self.reads.unwrap_or(default.reads),
+            interval: positive("audit.interval", self.interval, default.interval)?,
+        })
     }
 }
 

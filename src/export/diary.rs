@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use crate::{
     auth::{Export, Permit, Record},
     ingest::{Ingest, IngestError},
-    model::{ActionType, Clock, Content, EventDraft, IdOrigin, Resource, Scope, TimeId, Timestamp, TraceIdOrigin},
+    model::{
+        ActionType, Actor, Clock, Content, EventDraft, IdOrigin, Resource, Scope, TimeId, Timestamp, TraceIdOrigin,
+    },
 };
 
 use super::{ExportError, ExportRequest};
@@ -27,6 +29,7 @@ pub(super) struct Diary {
     ingest: Ingest,
     clock: std::sync::Arc<dyn Clock>,
     permit: Permit<Record>,
+    exporter: Actor,
     id: TimeId,
     ended: bool,
 }
@@ -40,9 +43,9 @@ impl Diary {
         request: &ExportRequest,
         log_size: i64,
     ) -> Result<Self, ExportError> {
-        let permit = permit.to_record_itself();
+        let (permit, exporter) = (permit.to_record_itself(), permit.principal().clone());
         let id = new_id(clock.now())?;
-        let diary = Self { ingest, clock, permit, id, ended: false };
+        let diary = Self { ingest, clock, permit, exporter, id, ended: false };
         let mut attributes = request_attributes(request);
         attributes.insert("scope".to_owned(), diary.scope().to_string());
         attributes.insert("log_size".to_owned(), log_size.to_string());
@@ -85,6 +88,7 @@ impl Diary {
             ingest: self.ingest.clone(),
             clock: self.clock.clone(),
             permit: self.permit.clone(),
+            exporter: self.exporter.clone(),
             id: self.id,
             ended: false,
         };
@@ -111,7 +115,7 @@ impl Diary {
         attributes: BTreeMap<String, String>,
     ) -> Result<(), IngestError> {
         let resource = Resource { kind: RESOURCE_TYPE.to_owned(), id: self.id.to_string(), name: String::new() };
-        let actor = self.permit.principal().clone();
+        let actor = self.exporter.clone();
         let content = Content { resource, actor, message, changes: Vec::new(), context: None, attributes };
         let draft =
             EventDraft { id, id_origin: IdOrigin::Server, action, content, trace_id_origin: TraceIdOrigin::Client };

@@ -54,6 +54,7 @@ pub struct CallMetrics {
     authentication_failures: Family<Label, Counter>,
     denied: Family<Label, Counter>,
     ignored_token_items: Counter<u64, AtomicU64>,
+    denials_lost: Counter<u64, AtomicU64>,
 }
 
 /// The metrics of one method. A series appears when its code first does: most never do.
@@ -72,6 +73,7 @@ impl CallMetrics {
         let authentication_failures = Family::default();
         let denied = Family::default();
         let ignored_token_items = Counter::<u64, AtomicU64>::default();
+        let denials_lost = Counter::<u64, AtomicU64>::default();
         registry.register("calls", "Calls that have ended, by method and gRPC code", calls.clone());
         registry.register_with_unit(
             "call_duration",
@@ -90,6 +92,11 @@ impl CallMetrics {
             "Items of the roles and permissions claims of tokens that were no grants",
             ignored_token_items.clone(),
         );
+        registry.register(
+            "denials_lost",
+            "Denied calls that no event will tell of, because too many different ones came or the service ended",
+            denials_lost.clone(),
+        );
         let method = |name: &str| Method::new(name.to_owned(), &calls, &durations);
         let named = |path: String| {
             let method = method(path.trim_start_matches('/'));
@@ -102,6 +109,7 @@ impl CallMetrics {
             authentication_failures,
             denied,
             ignored_token_items,
+            denials_lost,
         }
     }
 
@@ -119,6 +127,11 @@ impl CallMetrics {
     /// [`encode`](super::Metrics::encode).
     pub fn ignored_token_items(&self, total: u64) {
         self.ignored_token_items.inner().store(total, Ordering::Relaxed);
+    }
+
+    /// So many denied calls more will not be in any tenant's log.
+    pub fn denials_lost(&self, count: u64) {
+        self.denials_lost.inc_by(count);
     }
 
     /// A known caller lacks `permission`, which is from a closed set.

@@ -7,9 +7,10 @@ use super::{
     listener::{CallOnConnection, ConnectionInfo},
     request_id::RequestId,
     status::Failure,
+    witness::Witness,
 };
 use crate::{
-    auth::{Authentication, Principal},
+    auth::{Authentication, Permit, Principal, authorize::Recorded},
     metrics::Metrics,
     model::{Scope, TraceId},
     telemetry::trace_parent::TraceParent,
@@ -22,6 +23,7 @@ pub struct Call {
     trace_parent: Option<TraceParent>,
     metrics: Option<Metrics>,
     connection: Option<ConnectionInfo>,
+    witness: Option<Witness>,
 }
 
 impl Call {
@@ -36,6 +38,7 @@ impl Call {
                 trace_parent: extensions.remove(),
                 metrics: extensions.remove(),
                 connection: extensions.remove(),
+                witness: extensions.remove(),
             },
             message,
         )
@@ -60,6 +63,13 @@ impl Call {
         self.trace_parent.map(|parent| parent.trace_id)
     }
 
+    /// Has it recorded that the call reads, if reads are to be. What was read must not be shown if this fails. To be asked
+    /// after the read: a log that has begun meanwhile is noticed then.
+    pub async fn reads<A: Recorded>(&self, permit: &Permit<A>) -> Result<(), Failure> {
+        let Some(witness) = &self.witness else { return Ok(()) };
+        witness.read(permit, &self.request_id).await.map_err(Failure::of_own_event)
+    }
+
     /// Has the call counted on its connection beyond the reply's head, for as long as what this returns is kept.
     pub fn goes_on(&self) -> Option<CallOnConnection> {
         self.connection.as_ref().map(ConnectionInfo::begin_call)
@@ -75,8 +85,11 @@ impl Call {
         result.map(Response::new).map_err(|failure| self.fail(failure))
     }
 
-    /// The answer to a call that failed, which is counted here if it was refused at the door.
+    /// The answer to a call that failed. One that was refused at the door is counted here, and a denied one recorded.
     pub fn fail(&self, failure: Failure) -> Status {
+        if let (Failure::Denied(denied), Some(witness)) = (&failure, &self.witness) {
+            witness.denied(denied, &self.request_id);
+        }
         if let Some(metrics) = &self.metrics {
             failure.count(metrics.calls());
         }

@@ -22,6 +22,7 @@ mod stall;
 mod status;
 mod traffic;
 mod unreadable;
+mod witness;
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,6 +45,7 @@ use crate::{
         auditlog::v1::audit_log_service_server::{self, AuditLogServiceServer},
     },
     query::Query,
+    self_audit::SelfAudit,
 };
 
 pub use listener::{Tls, TlsError, TlsFiles};
@@ -98,6 +100,8 @@ pub struct Transport {
     pub authenticator: Authenticator,
     /// How connections are encrypted; `None`: not at all.
     pub tls: Option<Arc<Tls>>,
+    /// Records denied calls and reads.
+    pub self_audit: SelfAudit,
 }
 
 /// The server as it is served: all services inside the [`stack`]. Tests serve it over an in-memory duplex.
@@ -129,7 +133,7 @@ pub fn router(api: Api, transport: Transport, health: HealthServer<impl Health>)
     let limits = *api.traffic.limits();
     // Settings are at most 64 Mi.
     let small = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX);
-    let Transport { origins, authenticator, .. } = transport;
+    let Transport { origins, authenticator, self_audit, .. } = transport;
     server
         // Browsers speak gRPC-Web over HTTP/1.1 as well; everything else in HTTP/1.1 is refused.
         .accept_http1(true)
@@ -139,7 +143,7 @@ pub fn router(api: Api, transport: Transport, health: HealthServer<impl Health>)
         .http2_max_header_list_size(small(limits.header_bytes))
         .http2_max_pending_accept_reset_streams(Some(MAX_RESET_STREAMS))
         .http2_max_local_error_reset_streams(Some(MAX_MISTAKEN_STREAMS))
-        .layer(stack::stack(api.metrics.clone(), origins, authenticator, Arc::clone(&api.traffic)))
+        .layer(stack::stack(api.metrics.clone(), origins, authenticator, Arc::clone(&api.traffic), self_audit))
         .add_routes(routes(api, health))
 }
 

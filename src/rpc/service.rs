@@ -118,7 +118,9 @@ impl Api {
         call.concerns(&scope);
         let permit = self.authorizer.read(principal, &scope)?;
         let id = decode::id_in_name(id)?;
-        let event = self.query.get(&permit, id).await?.ok_or(Failure::EventNotFound)?;
+        let event = self.query.get(&permit, id).await?;
+        call.reads(&permit).await?;
+        let event = event.ok_or(Failure::EventNotFound)?;
         Ok(GetEventResponse { event: Some(encode::event(event, &self.notes)) })
     }
 
@@ -129,6 +131,7 @@ impl Api {
         let permit = self.authorizer.read(principal, &scope)?;
         let (binding, request) = self.list_request(&message, &scope)?;
         let page = self.query.list(&permit, request).await?;
+        call.reads(&permit).await?;
         Ok(self.list_reply(page, &binding))
     }
 

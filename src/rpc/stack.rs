@@ -19,10 +19,12 @@ use super::{
     request_id::RequestIdLayer,
     traffic::{Traffic, TrafficLayer},
     unreadable::UnreadableLayer,
+    witness::WitnessLayer,
 };
 use crate::{
     auth::{Authenticator, authenticate::AuthenticateLayer},
     metrics::Metrics,
+    self_audit::SelfAudit,
 };
 
 /// Puts what the connection knows of its other end where [`AuthenticateLayer`] looks for it.
@@ -39,11 +41,18 @@ pub type Stack = (
     IntroducePeerLayer,
     AuthenticateLayer,
     TrafficLayer,
+    WitnessLayer,
     UnreadableLayer,
 );
 
 /// The layers around all services, health and reflection included.
-pub fn stack(metrics: Metrics, origins: Origins, authenticator: Authenticator, traffic: Arc<Traffic>) -> Stack {
+pub fn stack(
+    metrics: Metrics,
+    origins: Origins,
+    authenticator: Authenticator,
+    traffic: Arc<Traffic>,
+    self_audit: SelfAudit,
+) -> Stack {
     (
         // Outermost, because a preflight is no call, and because a refusal must be readable to a page that may call.
         option_layer(origins.cors()),
@@ -65,6 +74,8 @@ pub fn stack(metrics: Metrics, origins: Origins, authenticator: Authenticator, t
         AuthenticateLayer { authenticator },
         // Each caller has a share, so it comes after we know who calls; and before any work is done for the call.
         TrafficLayer { traffic },
+        // For whatever is denied or read from here on.
+        WitnessLayer { self_audit },
         // Next to the services, whose transport answers by itself what it cannot read; the layers above see our answer.
         UnreadableLayer,
     )

@@ -98,7 +98,7 @@ impl From<ExportError> for Failure {
     fn from(error: ExportError) -> Self {
         match error {
             ExportError::Store(error) => Self::Store(error),
-            ExportError::Ingest(error) => Self::Ingest(error),
+            ExportError::Ingest(error) => Self::of_own_event(error),
             ExportError::Internal(details) => Self::Internal(details),
             ExportError::LogSize { asked, size } => Self::Invalid(Violations::one(
                 Path::ROOT.field("log_size"),
@@ -116,6 +116,15 @@ impl Failure {
     /// A fault of ours, with what the log shall say of it.
     pub fn internal(details: impl ToString) -> Self {
         Self::Internal(details.to_string())
+    }
+
+    /// The event that the service wanted to record of the call was not. The caller has no id to ask for it, and nothing of
+    /// theirs can be stored twice: they just call again.
+    pub fn of_own_event(error: IngestError) -> Self {
+        match error {
+            IngestError::OutcomeUnknown { .. } => Self::Ingest(IngestError::Unavailable(error.to_string())),
+            _ => Self::Ingest(error),
+        }
     }
 
     /// Too much is under way at the moment.

@@ -145,7 +145,8 @@ fn broken_calls(scope: &str) -> [Call; 6] {
     ]
 }
 
-/// The probe of the service's health asks the store once a second; a method that asked would do so in every call.
+/// The probe of the service's health asks the store once a second, and the first denial of each method is recorded by
+/// another task; a method that asked would do so in every call.
 #[rstest]
 #[tokio::test]
 async fn a_denied_call_makes_no_query(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
@@ -336,6 +337,8 @@ async fn no_call_with_claims_on_one_tenant_returns_a_byte_of_another(
         }
     }
     assert_eq!(answered, 300);
-    // And nothing was written over there either.
-    assert_eq!(app.walk(&Caller::root(), list(OTHER)).await, before);
+    // And nothing was written over there either, but that somebody tried.
+    let mut after = app.walk(&Caller::root(), list(OTHER)).await;
+    after.retain(|event| event.resource.as_ref().unwrap().r#type != "audit_denial");
+    assert_eq!(after, before);
 }

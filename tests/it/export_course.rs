@@ -77,7 +77,8 @@ async fn an_export_tells_of_itself_in_the_log_and_is_not_in_itself(
     assert!(entry.name.starts_with(&format!("{P}/events/")));
     let actor = entry.actor.clone().unwrap();
     assert_eq!((actor.r#type(), actor.id.as_str(), actor.name.as_str()), (ActorType::Service, "root", "The Root"));
-    assert_eq!(entry.recorder, entry.actor);
+    let recorder = entry.recorder.clone().unwrap();
+    assert_eq!((recorder.r#type(), recorder.id.as_str()), (ActorType::System, "auditlog"), "the service tells it");
     let told = &entry.attributes;
     assert_eq!((told["scope"].as_str(), told["order"].as_str()), (P, "oldest_first"));
     assert_eq!((told["log_size"].as_str(), told["proof_columns"].as_str()), ("3", "false"));

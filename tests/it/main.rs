@@ -39,6 +39,7 @@ mod replicas;
 mod role;
 mod rollback;
 mod sealed;
+mod self_audit;
 mod slow;
 mod sql;
 mod start;

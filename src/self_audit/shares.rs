@@ -1,0 +1,71 @@
+//! How many denials each caller takes up, so that nobody who makes up scopes takes the place of the others.
+
+use std::{collections::HashMap, hash::Hash};
+
+use super::deed::{Caller, Deed};
+
+/// The most denials at a time, of all callers together.
+pub(super) const MAX_DENIALS: usize = 4096;
+/// The most of them of one caller. It is larger than the next one, because where a caller guesses the names of tenants, it takes a
+/// moment to find out that there are none.
+const MAX_OF_CALLER: usize = 256;
+/// The most of them of one caller at one tenant, and so the most events that one caller can bring into a log in an
+/// interval.
+const MAX_OF_CALLER_AT_TENANT: usize = 64;
+
+/// Counts what is taken.
+#[derive(Default)]
+pub(super) struct Shares {
+    total: usize,
+    of_caller: HashMap<Caller, usize>,
+    of_caller_at_tenant: HashMap<(Caller, String), usize>,
+}
+
+impl Shares {
+    /// Takes a place for a denial, if there is one.
+    pub(super) fn take(&mut self, deed: &Deed) -> bool {
+        let at_tenant = at_tenant(deed);
+        let own = taken(&self.of_caller, &deed.caller);
+        let own_at_tenant = taken(&self.of_caller_at_tenant, &at_tenant);
+        if self.total >= MAX_DENIALS || own >= MAX_OF_CALLER || own_at_tenant >= MAX_OF_CALLER_AT_TENANT {
+            return false;
+        }
+        self.total += 1;
+        *self.of_caller.entry(deed.caller.clone()).or_default() += 1;
+        *self.of_caller_at_tenant.entry(at_tenant).or_default() += 1;
+        true
+    }
+
+    /// Gives the place of a denial back that was taken for it.
+    pub(super) fn give_back(&mut self, deed: &Deed) {
+        self.total = self.total.saturating_sub(1);
+        give_one(&mut self.of_caller, &deed.caller);
+        give_one(&mut self.of_caller_at_tenant, &at_tenant(deed));
+    }
+
+    /// How many places are taken.
+    pub(super) fn total(&self) -> usize {
+        self.total
+    }
+
+    #[cfg(test)]
+    pub(super) fn entries(&self) -> usize {
+        self.of_caller.len() + self.of_caller_at_tenant.len()
+    }
+}
+
+fn at_tenant(deed: &Deed) -> (Caller, String) {
+    (deed.caller.clone(), deed.scope.tenant().to_owned())
+}
+
+fn taken<K: Eq + Hash>(counts: &HashMap<K, usize>, key: &K) -> usize {
+    counts.get(key).copied().unwrap_or(0)
+}
+
+fn give_one<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    let Some(count) = counts.get_mut(key) else { return };
+    *count -= 1;
+    if *count == 0 {
+        counts.remove(key);
+    }
+}
