@@ -1,4 +1,5 @@
-//! Who may do what: the whole table, asked of a running service and held against a second reading of the design.
+//! Who may do what: the whole table, asked of a running service and held against a second reading of the design, with
+//! claims in metadata and with the same claims in a token.
 //!
 //! Nothing in here calls the code that decides. The table below is written from the specification: roles with the kinds
 //! of scope that they may be bound to, and one rule for each method.
@@ -16,13 +17,14 @@ use tokio::task::JoinSet;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::{calls::Call, harness::*};
+use crate::{calls::Call, harness::*, tokens::Mode};
 
 const TENANT: &str = "tenants/acme";
 const PROJECT: &str = "tenants/acme/projects/web";
 const TARGETS: [&str; 2] = [TENANT, PROJECT];
-/// Where grants hold: everywhere, where the calls go, and at neighbours whose names only begin the same.
-const GRANTED_AT: [&str; 5] = ["*", TENANT, PROJECT, "tenants/acme-2", "tenants/acme/projects/web-2"];
+/// Where grants hold: everywhere, where the calls go, and at neighbours whose names only begin the same, longer and shorter.
+const GRANTED_AT: [&str; 7] =
+    ["*", TENANT, PROJECT, "tenants/acme-2", "tenants/acm", "tenants/acme/projects/web-2", "tenants/acme/projects/we"];
 const PERMISSIONS: [&[&str]; 9] = [
     &["audit.get"],
     &["audit.list"],
@@ -99,7 +101,11 @@ impl Claims {
         self
     }
 
-    fn caller(&self) -> Caller {
+    fn caller(&self, mode: Mode) -> Caller {
+        mode.caller(&self.in_metadata())
+    }
+
+    fn in_metadata(&self) -> Caller {
         let roles = self.roles.iter().fold(Caller::new("ann"), |to, (name, at)| to.role(&format!("{name}@{at}")));
         self.permissions.iter().fold(roles, |to, (name, at)| to.permission(&format!("{name}@{at}")))
     }
@@ -190,13 +196,14 @@ impl Asked {
     }
 }
 
-async fn start(backend: Backend, change: impl FnOnce(&mut Config)) -> TestApp {
-    let app = TestApp::start_with(backend, change).await;
+async fn start(backend: Backend, mode: Mode, change: impl FnOnce(&mut Config)) -> TestApp {
+    let app = mode.start(backend, change).await;
+    let root = mode.caller(&Caller::root());
     for (n, scope) in (0..).zip(TARGETS) {
         for (id, who) in [(10 + n, "ann"), (20 + n, "ben")] {
             let mut event = event("clusterprofile", "cp");
             event.actor = Some(actor(who));
-            app.record_as(&Caller::root(), scope, event, &id_at(START_MILLIS, id)).await.unwrap();
+            app.record_as(&root, scope, event, &id_at(START_MILLIS, id)).await.unwrap();
         }
     }
     app
@@ -210,10 +217,11 @@ async fn is_let_through(app: &TestApp, asked: Asked, scope: &str, caller: &Calle
     }
 }
 
-async fn check(app: Arc<TestApp>, table: Arc<Table>, claims: Claims) {
+async fn check(app: Arc<TestApp>, mode: Mode, table: Arc<Table>, claims: Claims) {
+    let caller = claims.caller(mode);
     for scope in TARGETS {
         for asked in Asked::ALL {
-            let answer = is_let_through(&app, asked, scope, &claims.caller()).await;
+            let answer = is_let_through(&app, asked, scope, &caller).await;
             let due = table.allows(&claims, asked, scope);
             assert_eq!(answer.is_ok(), due, "{asked:?} {scope} {claims:?}: {answer:?}");
             if let Err(status) = answer {
@@ -224,14 +232,14 @@ async fn check(app: Arc<TestApp>, table: Arc<Table>, claims: Claims) {
 }
 
 /// Eight callers at a time.
-async fn check_all(app: TestApp, table: Table, all: Vec<Claims>) {
+async fn check_all(app: TestApp, mode: Mode, table: Table, all: Vec<Claims>) {
     let (app, table) = (Arc::new(app), Arc::new(table));
     let mut running = JoinSet::new();
     for claims in all {
         if running.len() == 8 {
             running.join_next().await.unwrap().unwrap();
         }
-        running.spawn(check(Arc::clone(&app), Arc::clone(&table), claims));
+        running.spawn(check(Arc::clone(&app), mode, Arc::clone(&table), claims));
     }
     while let Some(checked) = running.join_next().await {
         checked.unwrap();
@@ -253,7 +261,10 @@ fn one_role(roles: &[Role]) -> Vec<Claims> {
 
 #[rstest]
 #[tokio::test]
-async fn permissions_alone_open_what_the_table_says(#[values(Backend::Sqlite)] backend: Backend) {
+async fn permissions_alone_open_what_the_table_says(
+    #[values(Backend::Sqlite)] backend: Backend,
+    #[values(Mode::Metadata, Mode::Jwt)] mode: Mode,
+) {
     let mut all = Vec::new();
     for at in GRANTED_AT {
         all.extend(PERMISSIONS.map(|names| Claims::default().with_permissions(names, at)));
@@ -263,24 +274,30 @@ async fn permissions_alone_open_what_the_table_says(#[values(Backend::Sqlite)] b
         let split = Claims::default().with_permissions(&["audit.get"], get_at);
         all.push(split.with_permissions(&["audit.list"], list_at));
     }
-    check_all(start(backend, |_| {}).await, Table(BUILT_IN.into()), all).await;
+    check_all(start(backend, mode, |_| {}).await, mode, Table(BUILT_IN.into()), all).await;
 }
 
 #[rstest]
 #[tokio::test]
-async fn built_in_roles_with_and_without_permissions(#[values(Backend::Sqlite)] backend: Backend) {
+async fn built_in_roles_with_and_without_permissions(
+    #[values(Backend::Sqlite)] backend: Backend,
+    #[values(Mode::Metadata, Mode::Jwt)] mode: Mode,
+) {
     let mut all = one_role(&BUILT_IN);
     for claims in near(&all) {
         for (at, sets) in [(TENANT, &[0, 1][..]), (PROJECT, &[0, 1, 3])] {
             all.extend(sets.iter().map(|set| claims.clone().with_permissions(PERMISSIONS[*set], at)));
         }
     }
-    check_all(start(backend, |_| {}).await, Table(BUILT_IN.into()), all).await;
+    check_all(start(backend, mode, |_| {}).await, mode, Table(BUILT_IN.into()), all).await;
 }
 
 #[rstest]
 #[tokio::test]
-async fn roles_of_the_configuration(#[values(Backend::Sqlite)] backend: Backend) {
+async fn roles_of_the_configuration(
+    #[values(Backend::Sqlite)] backend: Backend,
+    #[values(Mode::Metadata, Mode::Jwt)] mode: Mode,
+) {
     let changed: BTreeSet<&str> = CUSTOM.iter().map(|role| role.0).collect();
     let kept = BUILT_IN.into_iter().filter(|role| !changed.contains(role.0));
     let roles: Vec<Role> = CUSTOM.into_iter().chain(kept).collect();
@@ -288,14 +305,35 @@ async fn roles_of_the_configuration(#[values(Backend::Sqlite)] backend: Backend)
     for claims in near(&all) {
         all.extend([0, 1, 3].map(|set: usize| claims.clone().with_permissions(PERMISSIONS[set], PROJECT)));
     }
-    check_all(start(backend, custom).await, Table(roles), all).await;
+    check_all(start(backend, mode, custom).await, mode, Table(roles), all).await;
 }
 
-/// The claim that a denial names, as the metadata to send.
-fn claim_in(status: &Status) -> Vec<(String, String)> {
+/// The grants that a denial names, as the metadata to send.
+fn claim_in(mode: Mode, status: &Status) -> Vec<(String, String)> {
     let (_, claim) = status.message().rsplit_once(": send ").expect("a claim");
-    let pair = |part: &str| part.split_once(": ").map(|(key, value)| (key.to_owned(), value.to_owned()));
-    claim.split(" and ").map(|part| pair(part).expect("key: value")).collect()
+    match mode {
+        Mode::Metadata => claim.split(" and ").map(|part| pair(part, ": ")).collect(),
+        Mode::Jwt => in_token(claim.strip_prefix("a token with ").expect("a token")),
+    }
+}
+
+fn pair(text: &str, between: &str) -> (String, String) {
+    let (one, other) = text.split_once(between).unwrap_or_else(|| panic!("no {between:?} in {text:?}"));
+    (one.to_owned(), other.to_owned())
+}
+
+/// `A and B in the claim roles and C in the claim permissions`.
+fn in_token(text: &str) -> Vec<(String, String)> {
+    let (mut found, mut grants) = (Vec::new(), Vec::new());
+    for part in text.split(" and ") {
+        let (grant, claim) = part.split_once(" in the claim ").unwrap_or((part, ""));
+        grants.push(grant);
+        if !claim.is_empty() {
+            found.extend(grants.drain(..).map(|grant| (format!("x-audit-{claim}"), grant.to_owned())));
+        }
+    }
+    assert!(grants.is_empty(), "no claim is named for {grants:?} in {text:?}");
+    found
 }
 
 /// A denial names the scope and the claim, and whoever sends that claim beside their others is let in.
@@ -303,9 +341,10 @@ fn claim_in(status: &Status) -> Vec<(String, String)> {
 #[tokio::test]
 async fn sending_the_claim_that_a_denial_names_opens_the_call(
     #[values(Backend::Sqlite)] backend: Backend,
+    #[values(Mode::Metadata, Mode::Jwt)] mode: Mode,
     #[values(false, true)] customized: bool,
 ) {
-    let app = start(backend, |config| {
+    let app = start(backend, mode, |config| {
         if customized {
             custom(config)
         }
@@ -318,14 +357,15 @@ async fn sending_the_claim_that_a_denial_names_opens_the_call(
     let mut denied = 0;
     for claims in all {
         for (scope, asked) in TARGETS.into_iter().flat_map(|scope| Asked::ALL.map(|asked| (scope, asked))) {
-            let Err(status) = is_let_through(&app, asked, scope, &claims.caller()).await else { continue };
+            let Err(status) = is_let_through(&app, asked, scope, &claims.caller(mode)).await else { continue };
             denied += 1;
             let info = status.get_details_error_info().unwrap();
             assert_eq!(info.metadata["scope"], scope);
             assert!(info.metadata["permission"].starts_with("audit."), "{info:?}");
             assert!(status.message().contains(scope), "{status:?}");
-            let caller = claim_in(&status).iter().fold(claims.caller(), |to, (key, value)| to.with(key, value));
-            let opened = is_let_through(&app, asked, scope, &caller).await;
+            let named = claim_in(mode, &status);
+            let caller = named.iter().fold(claims.in_metadata(), |to, (key, value)| to.with(key, value));
+            let opened = is_let_through(&app, asked, scope, &mode.caller(&caller)).await;
             assert!(opened.is_ok(), "{asked:?} {scope} {claims:?}: {} and then {opened:?}", status.message());
         }
     }

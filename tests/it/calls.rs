@@ -5,7 +5,7 @@ use auditlog::proto::auditlog::v1::{
     RecordEventRequest,
 };
 use prost::Message;
-use tonic::{Request, Status};
+use tonic::{Request, Response, Status};
 
 use crate::harness::*;
 
@@ -26,11 +26,13 @@ pub enum Call {
 pub struct Reply {
     pub text: String,
     pub bytes: Vec<u8>,
+    pub metadata: String,
 }
 
 impl Reply {
-    fn of(message: &(impl Message + std::fmt::Debug)) -> Self {
-        Self { text: format!("{message:?}"), bytes: message.encode_to_vec() }
+    fn of(response: &Response<impl Message + std::fmt::Debug>) -> Self {
+        let (text, bytes) = (format!("{:?}", response.get_ref()), response.get_ref().encode_to_vec());
+        Self { text, bytes, metadata: format!("{:?}", response.metadata()) }
     }
 }
 
@@ -59,20 +61,20 @@ impl Call {
             };
         }
         Ok(match self {
-            Self::Record(message) => Reply::of(client.record_event(request!(message)).await?.get_ref()),
-            Self::Batch(message) => Reply::of(client.batch_record_events(request!(message)).await?.get_ref()),
-            Self::Get(message) => Reply::of(client.get_event(request!(message)).await?.get_ref()),
-            Self::List(message) => Reply::of(client.list_events(request!(message)).await?.get_ref()),
-            Self::Note(message) => Reply::of(client.add_update_note(request!(message)).await?.get_ref()),
+            Self::Record(message) => Reply::of(&client.record_event(request!(message)).await?),
+            Self::Batch(message) => Reply::of(&client.batch_record_events(request!(message)).await?),
+            Self::Get(message) => Reply::of(&client.get_event(request!(message)).await?),
+            Self::List(message) => Reply::of(&client.list_events(request!(message)).await?),
+            Self::Note(message) => Reply::of(&client.add_update_note(request!(message)).await?),
             Self::Export(message) => {
                 let response = client.export_csv(request!(message)).await?;
-                let mut reply = Reply { text: format!("{:?}", response.metadata()), bytes: Vec::new() };
+                let mut reply = Reply { metadata: format!("{:?}", response.metadata()), ..Reply::default() };
                 let mut stream = response.into_inner();
                 while let Some(piece) = stream.message().await? {
                     reply.bytes.extend(&piece.data[..]);
                 }
                 reply.text += &String::from_utf8_lossy(&reply.bytes);
-                reply.text += &format!("{:?}", stream.trailers().await?);
+                reply.metadata += &format!("{:?}", stream.trailers().await?);
                 reply
             }
         })

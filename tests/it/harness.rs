@@ -247,6 +247,11 @@ impl Caller {
         self.with("x-audit-permissions", grant)
     }
 
+    /// What is sent under `key`, in order.
+    pub fn values(&self, key: &str) -> Vec<&str> {
+        self.pairs.iter().filter(|(own, _)| own == key).map(|(_, value)| value.as_str()).collect()
+    }
+
     /// A request with these claims.
     pub fn call<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);

@@ -18,6 +18,8 @@ mod grpcurl;
 mod harness;
 mod hostile;
 mod http1;
+mod isolation;
+mod jwks;
 mod jwt;
 mod lifecycle;
 mod list;

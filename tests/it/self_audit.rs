@@ -9,7 +9,7 @@ use auditlog::{
 use rstest::rstest;
 use tonic::Code;
 
-use crate::{calls::every_call, harness::*, http1, sql::Sql};
+use crate::{calls::every_call, harness::*, http1, sql::Sql, tokens::Mode};
 
 const T: &str = "tenants/acme";
 const P: &str = "tenants/acme/projects/web";
@@ -34,9 +34,13 @@ async fn denials(app: &TestApp) -> Vec<Event> {
 
 /// Waits until there are so many denials in the log.
 async fn wait_for_denials(app: &TestApp, count: usize) -> Vec<Event> {
+    wait_for(app, &Caller::root(), count).await
+}
+
+async fn wait_for(app: &TestApp, root: &Caller, count: usize) -> Vec<Event> {
     let waiting = async {
         loop {
-            let found = denials(app).await;
+            let found = app.walk(root, of_type("audit_denial")).await;
             if found.len() >= count {
                 return found;
             }
@@ -81,6 +85,19 @@ async fn a_denied_call_is_told_to_the_tenant(#[values(Backend::Sqlite, Backend::
     assert_eq!((attribute("method"), attribute("scope")), ("auditlog.v1.AuditLogService/ListEvents", P));
     assert_eq!((attribute("permission"), attribute("count")), ("audit.get", "1"));
     assert!(attribute("first_time").starts_with("2026-01-01T00:00:00."), "{:?}", told.attributes);
+}
+
+/// With tokens, it is the token that says who it was, and not what was sent beside it.
+#[rstest]
+#[tokio::test]
+async fn a_denied_token_is_told_by_its_subject(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let app = Mode::Jwt.start(backend, |_| {}).await;
+    let root = Mode::Jwt.caller(&Caller::root());
+    app.record(&root, T, event("k", "1")).await.unwrap();
+    let smuggler = Mode::Jwt.caller(&Caller::new("eve")).with("x-audit-subject", "bob");
+    is_denied(&app, &smuggler, T).await;
+    let told = wait_for(&app, &root, 1).await.remove(0);
+    assert_eq!(told.actor.unwrap().id, "eve");
 }
 
 #[rstest]

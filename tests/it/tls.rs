@@ -22,34 +22,35 @@ use crate::{harness::*, tokens::*};
 const T: &str = "tenants/acme";
 
 /// An authority of certificates.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate with its key, both in PEM.
 #[derive(Clone)]
-struct Leaf {
-    cert: String,
-    key: String,
+pub struct Leaf {
+    pub cert: String,
+    pub key: String,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn pem(&self) -> String {
+    pub fn pem(&self) -> String {
         self.0.pem()
     }
 
-    fn issue(&self, names: &[&str]) -> Leaf {
+    pub fn issue(&self, names: &[&str]) -> Leaf {
         self.issue_until(names, 2100)
     }
 
-    fn issue_until(&self, names: &[&str], year: i32) -> Leaf {
-        let name = |name: &&str| match name.contains("://") {
-            true => SanType::URI((*name).try_into().unwrap()),
-            false => SanType::DnsName((*name).try_into().unwrap()),
+    pub fn issue_until(&self, names: &[&str], year: i32) -> Leaf {
+        let name = |name: &&str| match name.parse() {
+            Ok(address) => SanType::IpAddress(address),
+            Err(_) if name.contains("://") => SanType::URI((*name).try_into().unwrap()),
+            Err(_) => SanType::DnsName((*name).try_into().unwrap()),
         };
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.subject_alt_names = names.iter().map(name).collect();

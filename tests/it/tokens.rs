@@ -15,22 +15,36 @@ use hyper::{Request, Response, body::Incoming, server::conn::http1, service::ser
 use hyper_util::rt::TokioIo;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, jwk::Jwk};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256};
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    task::JoinHandle,
+};
+use tokio_rustls::TlsAcceptor;
 
-use crate::harness::{Caller, Database, START_MILLIS};
+use crate::{
+    harness::{Backend, Caller, Database, START_MILLIS, TestApp},
+    tls::Leaf,
+};
 
 /// Where the test clock starts, in seconds.
 pub const NOW: i64 = START_MILLIS / 1000;
 
 /// A key that signs.
+#[derive(Clone)]
 pub struct Signer {
     pub algorithm: Algorithm,
     pub kid: Option<String>,
     pub private: EncodingKey,
     pub private_pem: String,
     pub public_pem: String,
-    public_raw: Vec<u8>,
+    pub public_raw: Vec<u8>,
 }
 
 impl Signer {
@@ -115,6 +129,52 @@ pub fn bearer(token: &str) -> Caller {
     Caller::nobody().with("authorization", &format!("Bearer {token}"))
 }
 
+/// How callers say who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Metadata,
+    Jwt,
+}
+
+const SECRET: &[u8] = b"a secret of 32 bytes, and no less";
+
+impl Mode {
+    /// A service that knows its callers in this way.
+    pub async fn start(self, backend: Backend, change: impl FnOnce(&mut Config)) -> TestApp {
+        let database = Database::create(backend);
+        let secret_file = file(&database, "secret", SECRET);
+        TestApp::start_on(database, |config| {
+            if self == Self::Jwt {
+                jwt_mode(|jwt| jwt.secret_file = Some(secret_file))(config);
+            }
+            change(config);
+        })
+        .await
+    }
+
+    /// The same caller with the same grants, in the way of this mode.
+    pub fn caller(self, caller: &Caller) -> Caller {
+        match self {
+            Self::Metadata => caller.clone(),
+            Self::Jwt => bearer(&Signer::secret(SECRET).sign(&same_claims(caller))),
+        }
+    }
+}
+
+fn same_claims(caller: &Caller) -> Value {
+    let mut claims = json!({ "exp": NOW + 3600 });
+    for (key, claim) in [("x-audit-roles", "roles"), ("x-audit-permissions", "permissions")] {
+        let grants: Vec<&str> = caller.values(key).into_iter().flat_map(|value| value.split(',')).collect();
+        claims[claim] = json!(grants);
+    }
+    for (key, claim) in [("x-audit-subject", "sub"), ("x-audit-subject-type", "subject_type")] {
+        if let [value] = caller.values(key)[..] {
+            claims[claim] = json!(value);
+        }
+    }
+    claims
+}
+
 /// A file beside the database, which goes with it.
 pub fn file(database: &Database, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
     let path = database.folder.path().join(name);
@@ -140,10 +200,25 @@ pub struct KeyServer {
 
 impl KeyServer {
     pub async fn start(set: String) -> Self {
+        Self::start_with(set, None).await
+    }
+
+    /// Over HTTPS.
+    pub async fn start_tls(set: String, server: &Leaf) -> Self {
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+        let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let chain = vec![CertificateDer::from_pem_slice(server.cert.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(server.key.as_bytes()).unwrap();
+        let config = config.with_single_cert(chain, key).unwrap();
+        Self::start_with(set, Some(TlsAcceptor::from(Arc::new(config)))).await
+    }
+
+    async fn start_with(set: String, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/keys", listener.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}/keys", listener.local_addr().unwrap());
         let (set, asked) = (Arc::new(Mutex::new(set)), Arc::new(AtomicUsize::new(0)));
-        let running = tokio::spawn(serve(listener, Arc::clone(&set), Arc::clone(&asked)));
+        let running = tokio::spawn(serve(listener, tls, Arc::clone(&set), Arc::clone(&asked)));
         Self { url, set, asked, running }
     }
 
@@ -163,17 +238,32 @@ impl KeyServer {
     }
 }
 
-async fn serve(listener: TcpListener, set: Arc<Mutex<String>>, asked: Arc<AtomicUsize>) {
+async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, set: Arc<Mutex<String>>, asked: Arc<AtomicUsize>) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        let (set, asked) = (Arc::clone(&set), Arc::clone(&asked));
-        let answer = service_fn(move |_: Request<Incoming>| {
-            asked.fetch_add(1, Ordering::SeqCst);
-            let body: Full<hyper::body::Bytes> = Full::from(set.lock().unwrap().clone());
-            async { Ok::<_, std::convert::Infallible>(Response::new(body)) }
-        });
-        // One request a connection, so that a stopped server is one that does not answer.
-        let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), answer);
-        let _ = connection.await;
+        match &tls {
+            None => answer(stream, &set, &asked).await,
+            Some(tls) => {
+                // A client that does not trust the certificate goes away.
+                if let Ok(stream) = tls.accept(stream).await {
+                    answer(stream, &set, &asked).await;
+                }
+            }
+        }
     }
+}
+
+/// One request a connection, so that a stopped server is one that does not answer.
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    set: &Arc<Mutex<String>>,
+    asked: &Arc<AtomicUsize>,
+) {
+    let answer = service_fn(move |_: Request<Incoming>| {
+        asked.fetch_add(1, Ordering::SeqCst);
+        let body: Full<hyper::body::Bytes> = Full::from(set.lock().unwrap().clone());
+        async { Ok::<_, std::convert::Infallible>(Response::new(body)) }
+    });
+    let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), answer);
+    let _ = connection.await;
 }

@@ -1,0 +1,229 @@
+//! Nothing crosses from one tenant to another, whatever is asked and however callers say who they are.
+
+use auditlog::proto::auditlog::v1::{
+    AddUpdateNoteRequest, BatchRecordEventsRequest, EventFilter, ExportCsvRequest, GetEventRequest, ListEventsRequest,
+};
+use proptest::{
+    prelude::*,
+    strategy::ValueTree as _,
+    test_runner::{Config as RunConfig, RngAlgorithm, TestRng, TestRunner},
+};
+use rstest::rstest;
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use crate::{
+    calls::{Call, every_call},
+    harness::*,
+    tokens::Mode,
+};
+
+const T: &str = "tenants/acme";
+const P: &str = "tenants/acme/projects/web";
+
+fn some_id() -> String {
+    id_at(START_MILLIS, 1)
+}
+
+/// The marks of a tenant that the caller has no claim on. None can be a part of a random id.
+struct Secrets {
+    marks: Vec<String>,
+    ids: Vec<String>,
+    tokens: Vec<String>,
+    salts: Vec<Vec<u8>>,
+}
+
+const OTHER: &str = "tenants/beta-7c41";
+const OTHER_PROJECT: &str = "tenants/beta-7c41/projects/vault-e2d9";
+
+async fn fill(app: &TestApp, mode: Mode) -> Secrets {
+    let root = Caller::new("recorder-5b0a").permission("audit.create@*").permission("audit.update@*");
+    let (root, reader) = (mode.caller(&root), mode.caller(&Caller::root()));
+    let (mut ids, mut tokens) = (Vec::new(), Vec::new());
+    for (n, scope) in (0..6).zip([OTHER, OTHER_PROJECT].into_iter().cycle()) {
+        let mut secret = event("clusterprofile", &format!("resource-{n}-xw3f"));
+        secret.resource.as_mut().unwrap().name = format!("name-{n}-xw51");
+        secret.message = format!("message-{n}-xw41");
+        secret.actor = Some(actor(&format!("actor-{n}-xw77")));
+        secret.attributes.insert(format!("key-{n}-xwc0"), format!("value-{n}-xwbe"));
+        let id = id_at(START_MILLIS - 1000 + n, 0xb000 + n as u64);
+        let name = app.record_as(&root, scope, secret, &id).await.unwrap().name;
+        let note_id = id_at(START_MILLIS, 0xc000 + n as u64);
+        app.note(&root, &name, &format!("note-{n}-xwac"), &note_id).await.unwrap();
+        ids.extend([id, note_id]);
+    }
+    for scope in [OTHER, OTHER_PROJECT] {
+        let page = app.list(&reader, ListEventsRequest { page_size: 1, ..list(scope) }).await.unwrap();
+        tokens.push(page.next_page_token);
+    }
+    let marks = ["recorder-5b0a", "beta-7c41", "vault-e2d9", "-xw51", "-xw41", "-xw77", "-xwc0", "-xwbe", "-xwac"];
+    let resources = (0..6).map(|n| format!("resource-{n}-xw3f"));
+    let marks = marks.map(str::to_owned).into_iter().chain(resources).chain(ids.clone()).collect();
+    let events = app.walk(&reader, list(OTHER)).await;
+    let salts = events.iter().flat_map(|event| {
+        let notes = event.update_notes.iter().map(|note| note.salt.clone());
+        [event.salt.clone()].into_iter().chain(notes)
+    });
+    Secrets { marks, ids, tokens, salts: salts.collect() }
+}
+
+/// A call by somebody who has every right on `tenants/acme` and none beyond, made of whatever they may know or guess.
+fn any_call(secrets: &Secrets) -> impl Strategy<Value = Call> + use<> {
+    let ids = prop::sample::select([secrets.ids.clone(), vec![some_id(), String::new()]].concat());
+    let scopes = prop::sample::select(vec![
+        T,
+        T,
+        T,
+        "tenants/acme/projects/web",
+        "tenants/acme/projects/vault-e2d9",
+        OTHER,
+        OTHER_PROJECT,
+        "tenants/acme/../beta-7c41",
+        "tenants/acme/projects/../../beta-7c41",
+        "tenants/acme/projects/web/../../../beta-7c41",
+        "tenants/acme%2F..%2Fbeta-7c41",
+        "tenants/*",
+        "",
+    ]);
+    let tokens = prop::sample::select([secrets.tokens.clone(), vec![String::new(); 2]].concat());
+    let parts = (0..6usize, scopes.clone(), scopes, ids.clone(), ids, tokens, 0..12i64, 0..4i32);
+    parts.prop_map(|(method, scope, second, id, other_id, token, index, order)| {
+        let name = format!("{scope}/events/{id}");
+        let filter = Some(EventFilter {
+            project_ids: if index % 3 == 1 { vec!["vault-e2d9".into(), "../beta-7c41".into()] } else { vec![] },
+            resource_ids: if index % 3 == 2 { vec!["resource-0-xw3f".into(), "mine".into()] } else { vec![] },
+            start_leaf_index: index % 2 * index,
+            ..Default::default()
+        });
+        let recorded = item(scope, event("clusterprofile", "mine"), &id);
+        match method {
+            0 => Call::Record(recorded),
+            1 => Call::Batch(BatchRecordEventsRequest {
+                parent: if index % 2 == 0 { String::new() } else { second.to_owned() },
+                requests: vec![recorded, item(second, event("k", "mine"), &other_id)],
+            }),
+            2 => Call::Get(GetEventRequest { name }),
+            3 => Call::List(ListEventsRequest { filter, page_token: token, order, ..list(scope) }),
+            4 if other_id.is_empty() => Call::Export(ExportCsvRequest { parent: scope.into(), ..Default::default() }),
+            4 => Call::Export(ExportCsvRequest {
+                parent: scope.into(),
+                filter,
+                order,
+                log_size: index,
+                after_event_id: other_id,
+                ..Default::default()
+            }),
+            _ => Call::Note(AddUpdateNoteRequest { name, text: "mine".into(), note_id: other_id }),
+        }
+    })
+}
+
+#[rstest]
+#[tokio::test]
+async fn no_call_with_claims_on_one_tenant_returns_a_byte_of_another(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+    #[values(Mode::Metadata, Mode::Jwt)] mode: Mode,
+) {
+    let app = mode.start(backend, |_| {}).await;
+    let (secrets, root) = (fill(&app, mode).await, mode.caller(&Caller::root()));
+    let before = app.walk(&root, list(OTHER)).await;
+    let caller = mallory(mode);
+    app.record_as(&caller, T, event("clusterprofile", "mine"), &some_id()).await.unwrap();
+
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
+    let mut runner = TestRunner::new_with_rng(RunConfig::default(), rng);
+    let calls = any_call(&secrets);
+    let (mut answered, mut said) = (0, String::new());
+    for _ in 0..300 {
+        let call = calls.new_tree(&mut runner).unwrap().current();
+        let asked = format!("{call:?}");
+        said.push_str(&asked);
+        let (text, bytes) = match call.send(&app, &caller).await {
+            Ok(reply) => (reply.text + &reply.metadata, reply.bytes),
+            Err(status) => (format!("{status:?} {:?}", status.get_error_details()), status.details().to_vec()),
+        };
+        answered += usize::from(!text.is_empty());
+        for salt in &secrets.salts {
+            assert!(!bytes.windows(salt.len()).any(|part| part == salt), "a salt in the answer to {asked}: {text}");
+        }
+        // What the caller has said may be said back: ids that they used for events of their own, say.
+        for mark in secrets.marks.iter().filter(|mark| !said.contains(mark.as_str())) {
+            let found = text.contains(mark.as_str()) || bytes.windows(mark.len()).any(|part| part == mark.as_bytes());
+            assert!(!found, "{mark} in the answer to {asked}: {text}");
+        }
+    }
+    assert_eq!(answered, 300);
+    // And nothing was written over there either, but that somebody tried.
+    let mut after = app.walk(&root, list(OTHER)).await;
+    after.retain(|event| event.resource.as_ref().unwrap().r#type != "audit_denial");
+    assert_eq!(after, before);
+}
+
+/// Somebody with every right on `tenants/acme`. With a token they also claim the other tenant, where claims mean nothing.
+fn mallory(mode: Mode) -> Caller {
+    let all = ["audit.get", "audit.list", "audit.export", "audit.update", "audit.create"];
+    let caller = all.iter().fold(Caller::new("mallory").role("tenant_admin@tenants/acme"), |to, permission| {
+        to.permission(&format!("{permission}@tenants/acme"))
+    });
+    match mode {
+        Mode::Metadata => caller,
+        Mode::Jwt => {
+            let with = |to: Caller, permission: &&str| to.permission(&format!("{permission}@*"));
+            let smuggler = mode.caller(&caller).with("x-audit-subject", "root").role(&format!("tenant_admin@{OTHER}"));
+            all.iter().fold(smuggler, with)
+        }
+    }
+}
+
+/// Scopes around `tenants/acme/projects/web`: above, beside, and with names that begin the same or go on.
+const AROUND: [&str; 9] = [
+    "tenants/acme",
+    "tenants/acme/projects/web-2",
+    "tenants/acme/projects/we",
+    "tenants/acme/projects/WEB",
+    "tenants/acme-2",
+    "tenants/acme-2/projects/web",
+    "tenants/acm",
+    "tenants/acm/projects/web",
+    "tenants/ACME/projects/web",
+];
+
+#[rstest]
+#[case::project_viewer(&["project_viewer@tenants/acme/projects/web", "event_recorder@tenants/acme/projects/web"], &AROUND)]
+#[case::tenant_admin(&["tenant_admin@tenants/acme", "event_recorder@tenants/acme"], &AROUND[4..])]
+#[tokio::test]
+async fn rights_end_where_their_scope_ends(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+    #[values(Mode::Metadata, Mode::Jwt)] mode: Mode,
+    #[case] roles: &[&str],
+    #[case] around: &[&str],
+) {
+    let app = mode.start(backend, |_| {}).await;
+    let root = mode.caller(&Caller::root());
+    for (n, scope) in (10..).zip(AROUND) {
+        let secret = event("clusterprofile", "secret-5d1e");
+        app.record_as(&root, scope, secret, &id_at(START_MILLIS, n)).await.unwrap();
+    }
+    let own = app.record_as(&root, P, event("clusterprofile", "own"), &some_id()).await.unwrap().name;
+    let caller = mode.caller(&roles.iter().fold(Caller::new("ann"), |to, role| to.role(role)));
+    assert_eq!(app.get(&caller, &own).await.unwrap().resource.unwrap().id, "own");
+    for (n, scope) in (10..).zip(AROUND).filter(|(_, scope)| around.contains(scope)) {
+        let id = id_at(START_MILLIS, n);
+        for call in every_call(scope, &id) {
+            let (method, answer) = (call.method(), call.send(&app, &caller).await);
+            let status = assert_error(answer, Code::PermissionDenied, "PERMISSION_MISSING");
+            assert!(!format!("{status:?}").contains("5d1e"), "{method} {scope}: {status:?}");
+        }
+        // Nor is it there under a scope that they may read.
+        let inside = app.get(&caller, &format!("{P}/events/{id}")).await;
+        assert_error(inside, Code::NotFound, "EVENT_NOT_FOUND");
+        // Nor does a page token of theirs go on there, or one from there go on here.
+        let page = app.list(&root, ListEventsRequest { page_size: 1, ..list(scope) }).await.unwrap();
+        if !page.next_page_token.is_empty() {
+            let elsewhere = ListEventsRequest { page_token: page.next_page_token, ..list(P) };
+            assert_error(app.list(&caller, elsewhere).await, Code::InvalidArgument, "PAGE_TOKEN_INVALID");
+        }
+    }
+    let listed = app.walk(&caller, list(P)).await;
+    assert!(listed.iter().all(|event| event.name.starts_with(&format!("{P}/"))), "{listed:?}");
+}
