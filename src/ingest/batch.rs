@@ -17,8 +17,8 @@ pub(super) struct Submission {
     pub(super) entries: Vec<Entry>,
     bytes: usize,
     reply: oneshot::Sender<Result<Vec<Receipt>, IngestError>>,
-    /// Gives the room in the queue back once the answer is sent.
-    _room: OwnedSemaphorePermit,
+    /// The room that it takes in the queue.
+    room: OwnedSemaphorePermit,
 }
 
 /// How much goes into one transaction. A submission that is larger goes alone.
@@ -43,10 +43,12 @@ impl Submission {
         room: OwnedSemaphorePermit,
     ) -> Self {
         let bytes = entries.iter().map(Entry::encoded_bound).sum();
-        Self { entries, bytes, reply, _room: room }
+        Self { entries, bytes, reply, room }
     }
 
     pub(super) fn answer(self, answer: Result<Vec<Receipt>, IngestError>) {
+        // First, so that a caller who has the answer and calls again is not refused for their own call before.
+        drop(self.room);
         // A caller that is gone asks again with the same ids, and gets the same receipts.
         let _ = self.reply.send(answer);
     }

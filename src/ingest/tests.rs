@@ -245,3 +245,16 @@ async fn a_full_queue_says_so_a_refused_row_sinks_alone_and_closing_answers_all(
     assert!(!ingest.is_running());
     bench.assert_gapless(4).await;
 }
+
+/// Whoever has an answer has room again for the next call.
+#[tokio::test]
+async fn a_caller_who_waits_for_each_answer_never_fills_the_queue() {
+    let bench = Bench::new();
+    let settings = IngestSettings { queue_events: 1, batch_events: 1, batch_bytes: 1 << 20 };
+    let (ingest, worker) = Ingest::start([bench.writer()], settings).unwrap();
+    for n in 0..200 {
+        ingest.record(vec![(permit(), draft(n, IdOrigin::Client))]).await.unwrap();
+    }
+    ingest.close();
+    worker.join().await;
+}
