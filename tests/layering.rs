@@ -29,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("model", &["proto"]),
     ("merkle", &[]),
     ("client", &["auth", "model", "proto"]),
+    ("fuzzing", &["rpc", "config", "auth", "merkle", "model"]),
     ("proto", &[]),
 ];
 

@@ -6,6 +6,8 @@
 pub mod clock;
 pub mod event;
 pub mod filter;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 pub mod leaf;
 pub mod limits;
 pub mod name;
