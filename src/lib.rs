@@ -29,6 +29,7 @@
 //! | [`merkle`] | pure too: the tree of a tenant's log, its tiles, proofs and signed checkpoints |
 //! | [`client`] | the emitter for other Rust services |
 //! | [`proto`] | what is generated from the contract |
+//! | `fuzzing` | what the fuzzer feeds; not in the binary. Each room that parses outside bytes says in its `laws` what must hold |
 //!
 //! ## Recording, step by step
 //!
@@ -82,6 +83,8 @@ pub mod app;
 pub mod cli;
 pub mod client;
 pub mod config;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod merkle;
 pub mod proto;
 

@@ -1,8 +1,13 @@
 //! Reading: one event, or a page of a walk.
 
+mod turns;
+
+use tokio::time;
+
+use self::turns::{Turn, Turns};
 use crate::{
     auth::{Permit, Read},
-    model::{Event, EventFilter, EventId, Order, PageQuery, Position},
+    model::{CallerKeys, Event, EventFilter, EventId, Order, PageQuery, Position},
     store::{EventPage, PageBounds, Store, StoreError},
 };
 
@@ -14,6 +19,8 @@ const PAGE_BYTES: usize = 7 * 512 * 1024;
 pub struct Query {
     store: Store,
     inspected: usize,
+    turns: Turns,
+    keys: CallerKeys,
 }
 
 /// A list's question; the scope comes from the permit.
@@ -32,19 +39,29 @@ pub struct ListRequest {
 impl Query {
     /// Asks `store`; a page inspects at most `inspected` events.
     pub fn new(store: Store, inspected: usize) -> Self {
-        Self { store, inspected }
+        let turns = Turns::new(store.connections());
+        Self { store, inspected, turns, keys: CallerKeys::default() }
     }
 
     /// The event `id` within the permit's scope, with its notes.
     pub async fn get(&self, permit: &Permit<Read>, id: EventId) -> Result<Option<Event>, StoreError> {
+        let _turn = self.turn(permit).await?;
         self.store.event(permit.scope(), id).await
     }
 
     /// One page. It ends early where it would outgrow a message or has inspected enough; then it may even be empty and
     /// still have a next one.
     pub async fn list(&self, permit: &Permit<Read>, request: ListRequest) -> Result<EventPage, StoreError> {
+        let _turn = self.turn(permit).await?;
         let ListRequest { filter, order, after, rows } = request;
         let query = PageQuery { scope: permit.scope().clone(), filter, order, after, log_size: None };
         self.store.page(query, PageBounds { rows, bytes: PAGE_BYTES, inspected: self.inspected }).await
+    }
+
+    /// Waits no longer than a read itself may take.
+    async fn turn(&self, permit: &Permit<Read>) -> Result<Turn, StoreError> {
+        let turn = self.turns.take(self.keys.of(permit.principal()));
+        let busy = |_| StoreError::Unavailable("all read connections are busy".to_owned());
+        time::timeout(self.store.timeout(), turn).await.map_err(busy)
     }
 }

@@ -33,6 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("model", &["proto"]),
     ("merkle", &[]),
     ("client", &["auth", "model", "proto"]),
+    ("fuzzing", &["rpc", "config", "auth", "merkle", "model"]),
     ("proto", &[]),
 ];
 

@@ -16,6 +16,8 @@ use tokio::{net::TcpStream, task::LocalSet, time};
 /// Calls of one method, over and over.
 pub struct Load {
     pub address: SocketAddr,
+    /// Who calls.
+    pub subject: &'static str,
     /// Such as `RecordEvent`.
     pub method: &'static str,
     /// Request messages, framed by [`framed`]; they are sent in turn.
@@ -132,7 +134,7 @@ async fn call(sender: SendRequest<Bytes>, load: &Load, body: Bytes) -> usize {
     let request = Request::post(format!("http://{}/auditlog.v1.AuditLogService/{}", load.address, load.method))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
-        .header("x-audit-subject", "bench")
+        .header("x-audit-subject", load.subject)
         .header("x-audit-subject-type", "service")
         .header("x-audit-roles", "event_recorder@*,tenant_admin@tenants/bench")
         .body(())

@@ -2,11 +2,12 @@
 //! run. It prints absolute figures, which depend on the machine, and ratios, which are what counts.
 //!
 //! `-- --seconds N` sets how long each measurement takes (default 5), `--export-rows N` how many rows are exported
-//! (default 1,000,000), `--only record,batch,list,export,sqlite` what is measured.
+//! (default 1,000,000), `--only record,batch,list,export,sqlite,flood` what is measured.
 
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on shall panic")]
 
 mod baseline;
+mod flood;
 mod load;
 #[expect(dead_code, reason = "shared with the tests, which use more of it")]
 #[path = "../../tests/it/postgres.rs"]
@@ -60,6 +61,9 @@ fn main() {
     }
     if options.wants("sqlite") {
         write::sqlite(&options);
+    }
+    if options.wants("flood") {
+        flood::flood(&options);
     }
 }
 

@@ -46,7 +46,7 @@ fn fill(service: &Service, rows: u32) {
 /// A load stops at a time; this one is a single call.
 fn once(service: &Service, method: &'static str, body: Bytes) -> Outcome {
     let (bodies, pause, time) = (vec![body], Duration::ZERO, Duration::ZERO);
-    Load { address: service.address, method, bodies, in_flight: 1, pause, time }.run()
+    Load { address: service.address, subject: "bench", method, bodies, in_flight: 1, pause, time }.run()
 }
 
 fn list(options: &Options, service: &Service, raw: &Raw<'_>) {
@@ -72,9 +72,8 @@ fn list(options: &Options, service: &Service, raw: &Raw<'_>) {
     let raw_pages = raw.pgbench(&script, READERS, options.time);
     let before = service.usage().cpu;
     let bodies = (0..sample::PROJECTS).map(|project| framed(&query(project))).collect();
-    let (method, pause) = ("ListEvents", Duration::ZERO);
-    let outcome =
-        Load { address: service.address, method, bodies, in_flight: READERS, pause, time: options.time }.run();
+    let (address, subject, method, pause) = (service.address, "bench", "ListEvents", Duration::ZERO);
+    let outcome = Load { address, subject, method, bodies, in_flight: READERS, pause, time: options.time }.run();
     let cpu = (service.usage().cpu - before).as_secs_f64() * 1e6 / outcome.calls as f64;
     line(&format!("{READERS} readers"), outcome.per_second(), "pages/s", raw_pages, "pgbench");
     println!(

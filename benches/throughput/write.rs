@@ -52,7 +52,8 @@ fn measured(service: &Service, in_flight: usize, options: &Options, baseline: f6
 
 fn unary(service: &Service, in_flight: usize, pause: Duration, time: Duration) -> Outcome {
     let bodies = (0..10_000).map(|n| framed(&sample::record(n))).collect();
-    Load { address: service.address, method: "RecordEvent", bodies, in_flight, pause, time }.run()
+    let (address, subject, method) = (service.address, "bench", "RecordEvent");
+    Load { address, subject, method, bodies, in_flight, pause, time }.run()
 }
 
 /// Batches against psql's `\copy`.
@@ -69,7 +70,8 @@ pub fn batch(options: &Options) {
 
 fn batches(service: &Service, in_flight: usize, time: Duration) -> Outcome {
     let bodies = (0..100).map(|n| framed(&sample::batch(n * BATCH, BATCH))).collect();
-    Load { address: service.address, method: "BatchRecordEvents", bodies, in_flight, pause: Duration::ZERO, time }.run()
+    let (address, subject, method, pause) = (service.address, "bench", "BatchRecordEvents", Duration::ZERO);
+    Load { address, subject, method, bodies, in_flight, pause, time }.run()
 }
 
 /// The embedded store against the same rows in transactions of one's own.

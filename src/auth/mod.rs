@@ -8,6 +8,8 @@ pub mod authenticate;
 pub mod authorize;
 pub mod claims;
 pub mod jwt;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 pub mod peer;
 pub mod policy;
 pub mod principal;

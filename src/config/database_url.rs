@@ -18,7 +18,12 @@ pub(super) fn without_secrets(url: &str) -> String {
     if scheme == "sqlite" {
         return format!("{scheme}://{}", before(rest, '?'));
     }
-    // The last @ and the first colon: an unescaped @, / or ? inside the password must not bring a part of it to light.
+    // An @ behind a ? may end a user's unescaped password or stand in a query's. Which one it is nobody can tell, and
+    // what is behind it is a host in the one case and a secret in the other.
+    if rest.split_once('?').is_some_and(|(_, query)| query.contains('@')) {
+        return format!("{scheme}://{}", rest.split([':', '/', '?', '@']).next().unwrap_or_default());
+    }
+    // The last @ and the first colon: an unescaped @ or / inside the password must not bring a part of it to light.
     match rest.rsplit_once('@') {
         Some((user, host)) => format!("{scheme}://{}@{}", before(user, ':'), before(host, '?')),
         None => format!("{scheme}://{}", before(rest, '?')),
@@ -55,7 +60,9 @@ mod tests {
             ("postgres://host/db", "postgres://host/db"),
             ("postgres://ann@host:5432/db", "postgres://ann@host:5432/db"),
             ("postgres://ann:s3cret@host:5432/db?sslmode=require", "postgres://ann@host:5432/db"),
-            ("postgres://ann:s3@c/r?et@host/db", "postgres://ann@host/db"),
+            ("postgres://ann:s3@c/ret@host/db", "postgres://ann@host/db"),
+            ("postgres://ann:s3@c/r?et@host/db", "postgres://ann"),
+            ("postgres://host:5432/db?password=c@s3ret", "postgres://host"),
             ("postgres://host/db?password=s3cret", "postgres://host/db"),
             ("host=db password=s3cret", "(not a URL)"),
         ] {

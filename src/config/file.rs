@@ -31,7 +31,7 @@ fn text(path: &Path) -> Result<String, ConfigError> {
 }
 
 /// The error shows no line of the file: the line may hold the database's password.
-fn parse(path: &Path, text: &str) -> Result<Settings, ConfigError> {
+pub(super) fn parse(path: &Path, text: &str) -> Result<Settings, ConfigError> {
     toml::from_str(text).map_err(|error| {
         let start = error.span().map_or(0, |span| span.start);
         let line = 1 + text.bytes().take(start).filter(|&byte| byte == b'\n').count();

@@ -7,6 +7,8 @@ mod database_url;
 mod environment;
 mod error;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 pub mod settings;
 mod validate;
 pub mod values;

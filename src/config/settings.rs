@@ -174,7 +174,7 @@ table! {
         /// Threads that append on PostgreSQL, each with a connection of its own [default: 2]
         #[arg(long = "append-workers", value_name = "N")]
         workers: NonZeroU32,
-        /// Most events that wait to be stored; a caller beyond that is told to come back [default: 4096]
+        /// Most events that wait to be stored, three quarters of them of one caller; a caller beyond that is told to come back [default: 4096]
         #[arg(long = "append-queue-events", value_name = "N")]
         queue_events: Limit,
     }

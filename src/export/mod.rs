@@ -15,6 +15,8 @@ use crate::{
 
 mod csv;
 mod diary;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 mod read_ahead;
 
 use self::{

@@ -1,10 +1,10 @@
 //! Taking from the queue: whatever is waiting, and never waiting for more.
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
-use crate::model::{Entry, Receipt};
+use crate::model::{CallerKey, Entry, Receipt};
 
-use super::handle::IngestError;
+use super::{handle::IngestError, lines::Lines, room::Place};
 
 /// What is sent to the worker.
 pub(super) enum Message {
@@ -14,11 +14,12 @@ pub(super) enum Message {
 
 /// One caller's entries, and where the answer goes.
 pub(super) struct Submission {
+    pub(super) caller: CallerKey,
     pub(super) entries: Vec<Entry>,
-    bytes: usize,
+    pub(super) bytes: usize,
     reply: oneshot::Sender<Result<Vec<Receipt>, IngestError>>,
     /// The room that it takes in the queue.
-    room: OwnedSemaphorePermit,
+    place: Place,
 }
 
 /// How much goes into one transaction. A submission that is larger goes alone.
@@ -32,76 +33,58 @@ pub(super) struct BatchBounds {
 pub(super) struct Queue {
     messages: mpsc::UnboundedReceiver<Message>,
     bounds: BatchBounds,
-    /// Taken from the queue, and too much for the last batch.
-    held: Option<Submission>,
+    lines: Lines,
 }
 
 impl Submission {
     pub(super) fn new(
+        caller: CallerKey,
         entries: Vec<Entry>,
         reply: oneshot::Sender<Result<Vec<Receipt>, IngestError>>,
-        room: OwnedSemaphorePermit,
+        place: Place,
     ) -> Self {
         let bytes = entries.iter().map(Entry::encoded_bound).sum();
-        Self { entries, bytes, reply, room }
+        Self { caller, entries, bytes, reply, place }
     }
 
     pub(super) fn answer(self, answer: Result<Vec<Receipt>, IngestError>) {
         // First, so that a caller who has the answer and calls again is not refused for their own call before.
-        drop(self.room);
+        drop(self.place);
         // A caller that is gone asks again with the same ids, and gets the same receipts.
         let _ = self.reply.send(answer);
+    }
+
+    /// Whether nobody waits for the answer any more, and nobody was told anything.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.reply.is_closed()
     }
 }
 
 impl Queue {
     pub(super) fn new(messages: mpsc::UnboundedReceiver<Message>, bounds: BatchBounds) -> Self {
-        Self { messages, bounds, held: None }
+        Self { messages, bounds, lines: Lines::default() }
     }
 
-    /// Waits for one submission, then takes what else is there. `None` once the queue is closed and empty.
+    /// Waits for one submission, then takes what else is there, of each caller in turn. `None` once the queue is closed and
+    /// empty.
     pub(super) fn next_batch(&mut self) -> Option<Vec<Submission>> {
-        let first = self.held.take().or_else(|| self.wait())?;
-        let (mut entries, mut bytes) = (first.entries.len(), first.bytes);
-        let mut batch = vec![first];
-        while let Some(next) = self.waiting() {
-            entries += next.entries.len();
-            bytes += next.bytes;
-            if entries > self.bounds.entries || bytes > self.bounds.bytes {
-                self.held = Some(next);
-                break;
-            }
-            batch.push(next);
-        }
-        Some(batch)
-    }
-
-    fn wait(&mut self) -> Option<Submission> {
         loop {
+            while let Ok(message) = self.messages.try_recv() {
+                self.open(message);
+            }
+            let batch = self.lines.take(self.bounds);
+            if !batch.is_empty() {
+                return Some(batch);
+            }
             let message = self.messages.blocking_recv()?;
-            if let Some(submission) = self.open(message) {
-                return Some(submission);
-            }
+            self.open(message);
         }
     }
 
-    fn waiting(&mut self) -> Option<Submission> {
-        loop {
-            let message = self.messages.try_recv().ok()?;
-            if let Some(submission) = self.open(message) {
-                return Some(submission);
-            }
-        }
-    }
-
-    /// Passes over callers that have gone away: nobody was told anything.
-    fn open(&mut self, message: Message) -> Option<Submission> {
+    fn open(&mut self, message: Message) {
         match message {
-            Message::Append(submission) => (!submission.reply.is_closed()).then_some(submission),
-            Message::Close => {
-                self.messages.close();
-                None
-            }
+            Message::Append(submission) => self.lines.add(submission),
+            Message::Close => self.messages.close(),
         }
     }
 }

@@ -6,22 +6,23 @@ use std::{
     thread,
 };
 
-use tokio::sync::{Semaphore, TryAcquireError, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     auth::{Annotate, Permit, Record},
-    model::{Draft, Entry, EventDraft, EventReceipt, NoteDraft, NoteReceipt, Receipt, Rejection},
+    model::{CallerKeys, Draft, Entry, EventDraft, EventReceipt, NoteDraft, NoteReceipt, Receipt, Rejection},
 };
 
 use super::{
     batch::{BatchBounds, Message, Submission},
     commit::{self, Log},
+    room::Room,
 };
 
 /// Why something was not recorded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IngestError {
-    /// More is waiting than the queue holds.
+    /// More is waiting than the queue holds, or than it holds of one caller.
     #[error("the append queue is full")]
     QueueFull,
     /// The service is going down and takes nothing more.
@@ -66,8 +67,8 @@ pub struct IngestSettings {
 pub struct Ingest {
     /// One for each worker. A tenant always goes to the same one, so that no two of them wait for one head.
     queues: Arc<[mpsc::UnboundedSender<Message>]>,
-    /// What bounds the queues: a permit for each entry that waits or is being committed.
-    room: Arc<Semaphore>,
+    room: Room,
+    keys: CallerKeys,
 }
 
 /// The threads that append.
@@ -99,8 +100,8 @@ impl Ingest {
             workers.push(thread::Builder::new().name("append".to_owned()).spawn(work)?);
             queues.push(queue);
         }
-        let room = Arc::new(Semaphore::new(settings.queue_events));
-        Ok((Self { queues: queues.into(), room }, Workers(workers)))
+        let (room, keys) = (Room::new(settings.queue_events), CallerKeys::default());
+        Ok((Self { queues: queues.into(), room, keys }, Workers(workers)))
     }
 
     /// Records events, all or none. The reply follows the commit, in the order of `work`.
@@ -143,18 +144,16 @@ impl Ingest {
 
     /// How many events and notes the queue would still take.
     pub fn room(&self) -> usize {
-        self.room.available_permits()
+        self.room.left()
     }
 
     async fn append(&self, entries: Vec<Entry>) -> Result<Vec<Receipt>, IngestError> {
-        let wanted = u32::try_from(entries.len()).map_err(|_| IngestError::QueueFull)?;
-        let room = Arc::clone(&self.room).try_acquire_many_owned(wanted).map_err(|error| match error {
-            TryAcquireError::NoPermits => IngestError::QueueFull,
-            TryAcquireError::Closed => IngestError::ShuttingDown,
-        })?;
+        let Some(first) = entries.first() else { return Ok(Vec::new()) };
+        let caller = self.keys.of(&first.recorder);
+        let place = self.room.take(caller, entries.len())?;
         let (reply, answer) = oneshot::channel();
         let queue = self.queue_of(&entries);
-        let submission = Submission::new(entries, reply, room);
+        let submission = Submission::new(caller, entries, reply, place);
         queue.send(Message::Append(submission)).map_err(|_| IngestError::ShuttingDown)?;
         answer.await.unwrap_or_else(|_| Err(IngestError::Internal("the append worker dropped a caller".to_owned())))
     }

@@ -1,14 +1,16 @@
 //! The append path: a bounded queue, and worker threads that commit whatever has gathered while the last batch was being
 //! committed.
 //!
-//! [`handle`] is what the services call; [`batch`] takes from the queue; [`commit`] appends a batch and answers each
-//! caller truly, whatever the store does.
+//! [`handle`] is what the services call; [`room`] says for how much there is room; [`batch`] takes from the queue, from the
+//! [`lines`] of each caller in turn; [`commit`] appends a batch and answers each caller truly, whatever the store does.
 
 mod batch;
 mod commit;
 mod handle;
+mod lines;
 mod measured;
 mod rollback;
+mod room;
 #[cfg(test)]
 mod tests;
 

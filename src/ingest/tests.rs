@@ -222,7 +222,7 @@ async fn a_full_queue_says_so_a_refused_row_sinks_alone_and_closing_answers_all(
     let writer = bench.writer();
     let log = Gated { writer, gate, refused: draft(3, IdOrigin::Client).id };
     let (ingest, worker) =
-        Ingest::start([log], IngestSettings { queue_events: 5, batch_events: 4, batch_bytes: 1 << 20 }).unwrap();
+        Ingest::start([log], IngestSettings { queue_events: 6, batch_events: 4, batch_bytes: 1 << 20 }).unwrap();
     let mut calls = tokio::task::JoinSet::new();
     for n in 0..5 {
         // Polled once, a call is in the queue: `record` does not wait before that.

@@ -9,6 +9,8 @@
 
 mod checkpoint;
 mod key;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod laws;
 mod proof;
 mod tree;
 

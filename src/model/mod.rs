@@ -4,8 +4,11 @@
 //! [`Clock`]. The protobuf messages of the leaf format are the one thing it takes from outside ([`wire`], [`leaf`]).
 
 pub mod clock;
+pub mod crowd;
 pub mod event;
 pub mod filter;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 pub mod leaf;
 pub mod limits;
 pub mod name;
@@ -16,6 +19,7 @@ pub mod trace_id;
 pub mod wire;
 
 pub use clock::{Clock, SystemClock, Timestamp};
+pub use crowd::{CallerKey, CallerKeys, Crowd};
 pub use event::{
     ActionType, Actor, ActorType, Content, Draft, Entry, Erasure, Event, EventBody, EventDraft, EventReceipt,
     FieldChange, IdOrigin, NoteBody, NoteDraft, NoteReceipt, Receipt, RequestContext, Resource, Salt, Sealed,

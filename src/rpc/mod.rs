@@ -11,6 +11,8 @@ mod decode;
 mod encode;
 mod export_stream;
 mod fresh_id;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 mod listener;
 mod methods;
 mod origin;

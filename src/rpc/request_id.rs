@@ -20,7 +20,7 @@ pub struct RequestId(Arc<str>);
 
 impl RequestId {
     /// The caller's, if it may stand in a log line, or else a random one.
-    fn of_headers(request: &http::HeaderMap) -> Self {
+    pub(super) fn of_headers(request: &http::HeaderMap) -> Self {
         let given = request.get(REQUEST_ID).and_then(|value| value.to_str().ok());
         given.filter(|id| is_request_id(id)).map_or_else(Self::random, |id| Self(id.into()))
     }

@@ -138,6 +138,16 @@ impl Store {
         self.target.statements()
     }
 
+    /// How many may read at a time, at least 1.
+    pub fn connections(&self) -> usize {
+        self.pool.max_size() as usize
+    }
+
+    /// How long a statement may take, or a read may wait.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// The read pool at this moment.
     pub fn pool_state(&self) -> PoolState {
         let state = self.pool.state();

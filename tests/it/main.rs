@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
+mod abuse;
 mod admin;
 mod auth;
 mod auth_table;

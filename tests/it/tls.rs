@@ -1,6 +1,6 @@
 //! TLS and client certificates on the listener.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use auditlog::{
     SystemClock,
@@ -11,6 +11,11 @@ use auditlog::{
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
     date_time_ymd,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time,
 };
 use tonic::{
     Code, Status,
@@ -112,6 +117,27 @@ async fn calls_are_encrypted_and_plain_ones_get_no_answer() {
     assert!(lists(&app.client).await.is_err(), "without TLS");
     assert!(connect(&app, &Authority::new(), None).await.is_err(), "the client trusts another authority");
     assert!(gets_in(&app, &ca, None).await);
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_end_is_cut_off_and_holds_up_nobody() {
+    let (ca, database) = (Authority::new(), Database::create(Backend::Sqlite));
+    let tls = files(&database, &ca.issue(&["localhost"]), None, &[]);
+    let app = TestApp::start_on(database, |config| {
+        config.tls = Some(tls);
+        config.traffic.handshake_time = Duration::from_millis(500);
+    })
+    .await;
+    // One says nothing, the other begins a ClientHello of 512 bytes.
+    let mut silent = TcpStream::connect(app.address).await.unwrap();
+    let mut begun = TcpStream::connect(app.address).await.unwrap();
+    begun.write_all(&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]).await.unwrap();
+    assert!(gets_in(&app, &ca, None).await);
+    for peer in [&mut silent, &mut begun] {
+        let mut bytes = Vec::new();
+        let closed = time::timeout(Duration::from_secs(30), peer.read_to_end(&mut bytes)).await;
+        assert!(closed.is_ok(), "it was never cut off");
+    }
 }
 
 #[tokio::test]

@@ -10,6 +10,8 @@ mod fetch;
 pub mod issue;
 mod keyring;
 mod keys;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 mod mapping;
 mod source;
 pub(super) mod verify;

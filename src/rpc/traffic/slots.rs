@@ -75,7 +75,8 @@ impl OwnSlot {
     pub(super) fn share(self, of: fn(&Slot) -> &AtomicU32, most: usize) -> Option<Share> {
         let more = |taken: u32| (usize::try_from(taken).is_ok_and(|taken| taken < most)).then(|| taken + 1);
         let taken = of(self.get()).fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
-        taken.is_ok().then_some(Share { slot: self, of })
+        // Made only where a place was taken, because its drop gives one back.
+        taken.is_ok().then(|| Share { slot: self, of })
     }
 }
 
@@ -137,8 +138,12 @@ mod tests {
         let share = |at| OwnSlot { slots: Arc::clone(&slots), at }.share(|slot| &slot.calls, 2);
         let (first, second) = (share(7), share(7));
         assert!(first.is_some() && second.is_some() && share(7).is_none());
+        assert!((0..5).all(|_| share(7).is_none()), "a refusal gives no place back");
         assert!(share(8).is_some(), "another caller is not concerned");
         drop(first);
-        assert!(share(7).is_some());
+        let third = share(7);
+        assert!(third.is_some() && share(7).is_none());
+        drop((second, third));
+        assert_eq!(slots.slots[7].calls.load(Ordering::Acquire), 0);
     }
 }

@@ -1,0 +1,193 @@
+//! Whose turn it is to read.
+//!
+//! As many read at a time as there are connections for it, and who waits waits in a line of their own, each line served in
+//! turn. While somebody is around who reads now and then, each caller has a share of the connections, so that a newcomer
+//! finds a free one, and processors that are not all busy with somebody else's reads. Else they are all in use.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::oneshot;
+
+use crate::model::{CallerKey, Crowd};
+
+/// A share is the total divided by this, and one at least.
+const SHARES: usize = 4;
+
+/// The turns. Clones share them.
+#[derive(Clone)]
+pub(super) struct Turns(Arc<Mutex<State>>);
+
+struct State {
+    total: usize,
+    /// Who reads, and how many times at once. None is zero.
+    reading: HashMap<CallerKey, usize>,
+    /// None is empty.
+    lines: HashMap<CallerKey, VecDeque<oneshot::Sender<Turn>>>,
+    /// Each caller who has a line, once.
+    order: VecDeque<CallerKey>,
+    /// Those who want no more than a share.
+    crowd: Crowd,
+}
+
+/// The right to read once, handed on when it is dropped.
+pub(super) struct Turn {
+    turns: Turns,
+    caller: CallerKey,
+}
+
+impl Turns {
+    pub(super) fn new(total: usize) -> Self {
+        let (reading, lines, order, crowd) = Default::default();
+        Self(Arc::new(Mutex::new(State { total, reading, lines, order, crowd })))
+    }
+
+    /// Waits for a turn of `caller`.
+    pub(super) async fn take(&self, caller: CallerKey) -> Turn {
+        let (sender, turn) = oneshot::channel();
+        self.lock().wait(caller, sender);
+        self.hand_on();
+        turn.await.expect("a line keeps each sender until it sends a turn")
+    }
+
+    /// Gives turns to those who may have one now. Turns of those who have gone away come back and are handed on as well.
+    fn hand_on(&self) {
+        loop {
+            let Some((caller, sender)) = self.lock().next() else { return };
+            // Not under the lock: a turn that nobody takes is dropped here, and that takes the lock.
+            let _ = sender.send(Turn { turns: self.clone(), caller });
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn wait(&mut self, caller: CallerKey, sender: oneshot::Sender<Turn>) {
+        let (share, reading) = (self.share(), self.reading.get(&caller).copied().unwrap_or(0));
+        let line = self.lines.entry(caller).or_default();
+        if line.is_empty() {
+            self.order.push_back(caller);
+        }
+        line.push_back(sender);
+        self.crowd.tick();
+        let wants_much = reading + line.len() > share;
+        self.crowd.see(caller, wants_much);
+    }
+
+    /// The first of the first line whose caller may read more.
+    fn next(&mut self) -> Option<(CallerKey, oneshot::Sender<Turn>)> {
+        if self.reading.values().sum::<usize>() >= self.total {
+            return None;
+        }
+        let at = self.order.iter().position(|caller| self.may_read(*caller))?;
+        let caller = self.order.remove(at)?;
+        let line = self.lines.get_mut(&caller)?;
+        let sender = line.pop_front()?;
+        match line.is_empty() {
+            true => drop(self.lines.remove(&caller)),
+            false => self.order.push_back(caller),
+        }
+        *self.reading.entry(caller).or_default() += 1;
+        Some((caller, sender))
+    }
+
+    fn share(&self) -> usize {
+        (self.total / SHARES).max(1)
+    }
+
+    fn may_read(&self, caller: CallerKey) -> bool {
+        let most = if self.crowd.surrounds(caller) { self.share() } else { self.total };
+        self.reading.get(&caller).is_none_or(|reading| *reading < most)
+    }
+
+    fn end(&mut self, caller: CallerKey) {
+        if let Some(reading) = self.reading.get_mut(&caller) {
+            *reading -= 1;
+            if *reading == 0 {
+                self.reading.remove(&caller);
+            }
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.turns.lock().end(self.caller);
+        self.turns.hand_on();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt as _, future::BoxFuture};
+
+    use super::*;
+    use crate::model::{Actor, ActorType, CallerKeys};
+
+    struct Bench {
+        turns: Turns,
+        keys: CallerKeys,
+    }
+
+    impl Bench {
+        fn new(total: usize) -> Self {
+            Self { turns: Turns::new(total), keys: CallerKeys::default() }
+        }
+
+        fn ask(&self, caller: &str) -> BoxFuture<'static, Turn> {
+            let actor = Actor { kind: ActorType::User, id: caller.to_owned(), name: String::new() };
+            let (turns, key) = (self.turns.clone(), self.keys.of(&actor));
+            let mut asked = async move { turns.take(key).await }.boxed();
+            match asked.as_mut().now_or_never() {
+                Some(turn) => async { turn }.boxed(),
+                None => asked,
+            }
+        }
+    }
+
+    fn got(asked: &mut BoxFuture<'static, Turn>) -> Option<Turn> {
+        asked.now_or_never()
+    }
+
+    #[test]
+    fn a_newcomer_is_next_however_many_of_another_wait() {
+        let bench = Bench::new(8);
+        let mut flood: Vec<_> = (0..100).map(|_| bench.ask("flood")).collect();
+        let mut reading: Vec<Turn> = flood.iter_mut().map_while(got).collect();
+        assert_eq!(reading.len(), 8, "who is alone may have all of it");
+        flood.drain(..8);
+        let mut ann = bench.ask("ann");
+        assert!(got(&mut ann).is_none());
+        reading.pop();
+        let ann = got(&mut ann).unwrap();
+        // While she is around, the flood shrinks to its share, and the next time she need not wait.
+        reading.drain(..5);
+        assert!(got(&mut flood[0]).is_none());
+        drop(ann);
+        let mut again = bench.ask("ann");
+        assert!(got(&mut again).is_some());
+        reading.clear();
+        assert_eq!(flood.iter_mut().map_while(got).count(), 92, "each passes its turn on");
+    }
+
+    #[test]
+    fn a_turn_is_not_lost_with_somebody_who_leaves() {
+        let bench = Bench::new(1);
+        let first = got(&mut bench.ask("ann")).unwrap();
+        let (left, mut other, mut also_left) = (bench.ask("bob"), bench.ask("eve"), bench.ask("bob"));
+        drop(left);
+        drop(first);
+        let turn = got(&mut other).unwrap();
+        assert!(got(&mut also_left).is_none());
+        drop(also_left);
+        drop(turn);
+        assert!(got(&mut bench.ask("ann")).is_some());
+        let state = bench.turns.lock();
+        assert!(state.reading.is_empty() && state.lines.is_empty() && state.order.is_empty());
+    }
+}
