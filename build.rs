@@ -5,9 +5,10 @@
 use std::{env, error::Error, fs, path::PathBuf};
 
 const PROTO_ROOT: &str = "proto";
-const PROTO_FILES: [&str; 4] = [
+const PROTO_FILES: [&str; 5] = [
     "auditlog/v1/event.proto",
     "auditlog/v1/audit_log_service.proto",
+    "auditlog/v1/proof_service.proto",
     "auditlog/v1/leaf.proto",
     "auditlog/v1/error_reason.proto",
 ];

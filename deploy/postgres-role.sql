@@ -37,6 +37,8 @@ GRANT SELECT, INSERT, UPDATE (tree_size, frontier) ON tree_heads TO auditlog_ser
 GRANT SELECT, INSERT ON tree_tiles TO auditlog_service;
 -- Epochs begin when an operator acknowledges a rollback, as the owner.
 GRANT SELECT ON log_epochs TO auditlog_service;
+-- The first start with a key stores the public half.
+GRANT SELECT, INSERT ON signing_keys TO auditlog_service;
 GRANT SELECT ON schema_requirements, __diesel_schema_migrations TO auditlog_service;
 GRANT EXECUTE ON FUNCTION advance_heads, make_event_partitions TO auditlog_service;
 

@@ -1,6 +1,7 @@
 //! The composition root: opens the store, starts the append path, binds, serves, and shuts down in order.
 
 mod health;
+mod signing;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -19,9 +20,10 @@ use crate::{
     },
     config::{AuditConfig, AuthMode, Config, DatabaseConfig, ShutdownConfig, TlsConfig},
     export::Exporter,
-    ingest::{self, AcknowledgeError, Acknowledgement, Ingest, IngestSettings, Measured, Workers},
+    ingest::{self, AcknowledgeError, Ingest, IngestSettings, Measured, Workers},
     metrics::Metrics,
     model::{Clock, NoteRules, Timestamp},
+    proof::Prover,
     query::Query,
     rpc,
     self_audit::{SelfAudit, SelfAuditSettings},
@@ -29,6 +31,8 @@ use crate::{
 };
 
 use self::health::Health;
+pub use self::signing::SigningError;
+pub use crate::ingest::Acknowledgement;
 
 /// How often the store is made ready for what comes.
 const PREPARE_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -51,6 +55,9 @@ pub enum AppError {
     /// A log that went back could not be acknowledged.
     #[error(transparent)]
     Acknowledge(#[from] AcknowledgeError),
+    /// The key that checkpoints are signed with.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
     /// The address could not be bound.
     #[error("cannot listen on {address}: {error}")]
     Bind {
@@ -95,15 +102,16 @@ impl App {
         let admin = Admin { ready: is_ready, metrics: metrics.clone(), sample: Arc::clone(&sample) };
         let admin = serve_admin(admin, config.admin.listen).await?;
         let store = open(&config, clock.now()).await?;
+        let prover = Prover::new(store.clone(), signing::open(&config.checkpoint, &store).await?);
         let (ingest, workers) = start_ingest(&config, store.clone(), &clock, &notes, &metrics).await?;
         sample.get_or_init(async || sampler(&store, &ingest, &authenticator, config.append.queue_events)).await;
         let inspected = config.limits.inspected_events;
         let query = Query::new(store.clone(), inspected);
-        let exporter = Exporter::new(store.clone(), ingest.clone(), Arc::clone(&clock), inspected);
+        let exporter = Exporter::new(store.clone(), ingest.clone(), prover.clone(), Arc::clone(&clock), inspected);
         let traffic = Arc::new(rpc::Traffic::new(config.traffic));
         let self_audit = self_audit(&config.audit, &store, &ingest, &clock, &metrics);
-        let api =
-            rpc::Api { authorizer, ingest, query, exporter, limits: config.limits, notes, metrics, clock, traffic };
+        let limits = config.limits;
+        let api = rpc::Api { authorizer, ingest, query, exporter, prover, limits, notes, metrics, clock, traffic };
         let listener = TcpListener::bind(config.listen).await.map_err(bind_error(config.listen))?;
         let local_addr = listener.local_addr()?;
         let origins = rpc::Origins::new(config.cors.allowed_origins);

@@ -6,7 +6,7 @@
 //! ## How a call flows
 //!
 //! ```text
-//! main -> cli -> app -> rpc -> self_audit -> { ingest, query, export, proof } -> auth, store -> metrics -> { merkle, model }
+//! main -> cli -> app -> rpc -> self_audit -> { ingest, query, export -> proof } -> auth, store -> metrics -> { merkle, model }
 //! ```
 //!
 //! Imports run along these arrows only (`tests/layering.rs` enforces it). Each arrow is a change of type, so that a name
@@ -50,6 +50,13 @@
 //!    ends if there are conditions that the index does not settle, and fetches.
 //! 3. A page ends at its size, at the message limit, at the inspection limit or at the end; only the last has no token.
 //!
+//! ## Proving, step by step
+//!
+//! 1. The same first two steps; the right is that of reading the tenant, whose log it is.
+//! 2. `proof` reads the committed head over one connection, the place of the event or the note, and a few tiles and rows
+//!    through `store::leaves`; what it is about to give away it first holds against the root.
+//! 3. The head's checkpoint comes with it: `proof::signer` is the one place that signs.
+//!
 //! ## Rules with one home
 //!
 //! | rule | home |
@@ -71,7 +78,6 @@ mod export;
 mod ingest;
 mod metrics;
 mod model;
-#[cfg_attr(not(test), expect(dead_code, reason = "no service calls it before the append path seals"))]
 mod proof;
 mod query;
 mod rpc;

@@ -28,7 +28,10 @@ pub struct Usage {
 
 impl Service {
     pub fn start(database_url: &str) -> Self {
+        // On SQLite the service makes a key, which goes with the file.
+        let key_file = database_url.strip_prefix("sqlite://").map(|file| format!("{file}.key"));
         let mut process = Command::new(env!("CARGO_BIN_EXE_auditlog"))
+            .envs(key_file.map(|file| ("AUDITLOG_CHECKPOINT_KEY_FILE", file)))
             .args(["--listen", "127.0.0.1:0", "--log-format", "json", "--log-level", "warn,auditlog::cli=info"])
             .env("AUDITLOG_DATABASE_URL", database_url)
             .stderr(Stdio::piped())

@@ -13,7 +13,7 @@ use crate::{ingest::Ingest, rpc, store::Store};
 /// How often the store is asked for a sign of life.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// Under which names the health is asked for: that of the whole server, and the service's own.
-const HEALTH_NAMES: [&str; 2] = ["", rpc::SERVICE_NAME];
+const HEALTH_NAMES: [&str; 3] = ["", rpc::SERVICE_NAMES[0], rpc::SERVICE_NAMES[1]];
 
 /// Tells whoever asks.
 #[derive(Clone)]

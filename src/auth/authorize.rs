@@ -158,7 +158,6 @@ impl Authorizer {
 
     /// May `principal` see proofs from the log that the events of `scope` are in? That log is the tenant's, so it takes the
     /// right to read the tenant, and that is where the permit holds.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no service calls it before the append path seals"))]
     pub fn prove(&self, principal: &Principal, scope: &Scope) -> Result<Permit<Prove>, Denied> {
         let Permit { scope, principal, .. } = self.read(principal, &scope.to_tenant())?;
         Ok(Permit { scope, principal, action: PhantomData })

@@ -6,12 +6,11 @@ use std::{
 };
 
 use crate::{
-    app,
+    app::{self, Acknowledgement},
     config::{
         Settings,
         settings::{DatabaseSettings, LogSettings},
     },
-    ingest::Acknowledgement,
     model::{Clock, Scope, SystemClock, name::is_id},
     telemetry,
 };

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     checkpoint_key,
     config::{Config, Settings, settings::CheckpointSettings},
-    merkle::checkpoint_name,
+    merkle::epoch_name,
     model::name::is_id,
 };
 
@@ -44,6 +44,9 @@ struct ShowArgs {
     /// The tenant's id, as in tenants/{tenant}
     #[arg(id = "tenant", long, value_name = "ID")]
     tenant: String,
+    /// The epoch of its log: the first one, unless an operator has acknowledged that the log went back
+    #[arg(id = "epoch", long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    epoch: u32,
     #[command(flatten)]
     checkpoint: CheckpointSettings,
 }
@@ -75,16 +78,16 @@ impl ShowArgs {
     fn run(self) -> Result<(), CliError> {
         let flags = Settings { checkpoint: self.checkpoint, ..Settings::default() };
         let config = self.file.load(flags)?.config;
-        print(&verifier_key(&config, &self.tenant)?)
+        print(&verifier_key(&config, &self.tenant, self.epoch)?)
     }
 }
 
 /// What the key is for, and in the last line the key.
-fn verifier_key(config: &Config, tenant: &str) -> Result<String, CliError> {
+fn verifier_key(config: &Config, tenant: &str, epoch: u32) -> Result<String, CliError> {
     if !is_id(tenant) {
         return Err(CliError::Tenant(tenant.to_owned()));
     }
-    let name = checkpoint_name(&config.checkpoint.origin, tenant);
+    let name = epoch_name(&config.checkpoint.origin, tenant, epoch);
     let key = checkpoint_key::load(&config.checkpoint.key_file)?.verifier_key(&name);
     Ok(format!(
         "The log of tenants/{tenant} is called {name}.\n\
@@ -109,11 +112,14 @@ mod tests {
         config.checkpoint.key_file = folder.path().join("checkpoint.key");
         config.checkpoint.origin = "audit.example.com".to_owned();
         checkpoint_key::create(&config.checkpoint.key_file).unwrap();
-        let text = verifier_key(&config, "acme").unwrap();
+        let text = verifier_key(&config, "acme", 1).unwrap();
         let key = VerifierKey::parse(text.lines().last().unwrap()).unwrap();
         assert_eq!(key.name(), "audit.example.com/tenants/acme");
+        let text = verifier_key(&config, "acme", 2).unwrap();
+        let key = VerifierKey::parse(text.lines().last().unwrap()).unwrap();
+        assert_eq!(key.name(), "audit.example.com/tenants/acme/epochs/2");
         for tenant in ["", "a b", "a/b", "tenants/acme", "a+b"] {
-            assert!(matches!(verifier_key(&config, tenant), Err(CliError::Tenant(_))), "{tenant}");
+            assert!(matches!(verifier_key(&config, tenant, 1), Err(CliError::Tenant(_))), "{tenant}");
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use crate::{
     auth::{Export, Permit, Record},
     ingest::{Ingest, IngestError},
@@ -124,14 +126,17 @@ impl Diary {
 }
 
 fn request_attributes(request: &ExportRequest) -> BTreeMap<String, String> {
-    let json = |value: serde_json::Result<String>| value.unwrap_or_default().trim_matches('"').to_owned();
     let mut attributes = BTreeMap::from([
-        ("filter".to_owned(), json(serde_json::to_string(&request.filter))),
-        ("order".to_owned(), json(serde_json::to_string(&request.order))),
+        ("filter".to_owned(), json(&request.filter)),
+        ("order".to_owned(), json(&request.order).trim_matches('"').to_owned()),
         ("proof_columns".to_owned(), request.proof_columns.to_string()),
     ]);
     attributes.extend(request.resume.map(|resume| ("after_event_id".to_owned(), resume.after.to_string())));
     attributes
+}
+
+pub(super) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("filters and orders are structs, vectors and words, which always serialize")
 }
 
 fn new_id(now: Timestamp) -> Result<TimeId, ExportError> {

@@ -57,6 +57,21 @@ pub fn checkpoint_name(origin: &str, tenant: &str) -> String {
     format!("{origin}/tenants/{tenant}")
 }
 
+/// The name of a tenant's log in one of its epochs, which are counted from 1: the first one is called like the log. The next
+/// one begins when an operator acknowledges that the database went back, and has another name, so that nobody finds two
+/// histories under one.
+pub fn epoch_name(origin: &str, tenant: &str, epoch: u32) -> String {
+    match epoch {
+        ..=1 => checkpoint_name(origin, tenant),
+        _ => format!("{}/epochs/{epoch}", checkpoint_name(origin, tenant)),
+    }
+}
+
+/// The name under which the manifests of a tenant's exports are signed. No log is called so: ids have no `/` in them.
+pub fn manifest_name(origin: &str, tenant: &str) -> String {
+    format!("{}/exports", checkpoint_name(origin, tenant))
+}
+
 /// Whether the names of logs may begin with `text`: 1 to 256 visible ASCII characters without `+`, and no `/` at the end.
 pub fn is_origin(text: &str) -> bool {
     let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -71,8 +86,7 @@ impl Checkpoint {
             return Err(unnamed());
         }
         let text = tlog::Checkpoint::new(&self.origin, self.size, tlog::Hash(self.root), "").map_err(|_| unnamed())?;
-        let note = key.sign(&self.origin, &text.to_bytes()).map_err(CheckpointError::Note)?;
-        String::from_utf8(note).map_err(|_| CheckpointError::Malformed)
+        key.sign_bytes(&self.origin, &text.to_bytes())
     }
 
     /// Reads a signed note without looking at its signatures.

@@ -8,8 +8,10 @@ use std::fmt;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use ed25519_dalek::{SECRET_KEY_LENGTH, SignatureError, Signer as _, SigningKey};
-use signed_note::{Note, NoteError, key_id, new_ed25519_verifier_key};
+use signed_note::{Note, is_key_name_valid, key_id, new_ed25519_verifier_key};
 use zeroize::Zeroizing;
+
+use super::CheckpointError;
 
 /// What a key file begins with.
 const PREFIX: &str = "PRIVATE+KEY+auditlog-v1+";
@@ -65,11 +67,18 @@ impl CheckpointKey {
         new_ed25519_verifier_key(name, &self.0.verifying_key())
     }
 
-    /// `text`, which ends in a newline, as a note signed under `name`.
-    pub(super) fn sign(&self, name: &str, text: &[u8]) -> Result<Vec<u8>, NoteError> {
-        let mut note = Note::new(text, &[])?;
-        note.add_sigs(&[&NamedKey { name, key: &self.0 }])?;
-        Ok(note.to_bytes())
+    /// `text`, which must end in a newline, as a note signed under `name`, which must have neither spaces nor `+` in it.
+    pub fn sign_note(&self, name: &str, text: &str) -> Result<String, CheckpointError> {
+        match is_key_name_valid(name) {
+            true => self.sign_bytes(name, text.as_bytes()),
+            false => Err(CheckpointError::Name(name.to_owned())),
+        }
+    }
+
+    pub(super) fn sign_bytes(&self, name: &str, text: &[u8]) -> Result<String, CheckpointError> {
+        let mut note = Note::new(text, &[]).map_err(CheckpointError::Note)?;
+        note.add_sigs(&[&NamedKey { name, key: &self.0 }]).map_err(CheckpointError::Note)?;
+        String::from_utf8(note.to_bytes()).map_err(|_| CheckpointError::Malformed)
     }
 }
 

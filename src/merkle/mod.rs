@@ -16,7 +16,7 @@ mod tree;
 
 use std::ops::Range;
 
-pub use checkpoint::{Checkpoint, CheckpointError, VerifierKey, checkpoint_name, is_origin};
+pub use checkpoint::{Checkpoint, CheckpointError, VerifierKey, checkpoint_name, epoch_name, is_origin, manifest_name};
 pub use key::{CheckpointKey, KeyError};
 pub use proof::{
     InvalidProof, ProofError, prove_consistency, prove_inclusion, root_at, verify_consistency, verify_inclusion,

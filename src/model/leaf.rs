@@ -13,7 +13,7 @@ use crate::proto::auditlog::v1 as proto;
 
 use super::{
     clock::Timestamp,
-    event::{ActionType, Actor, Content, FieldChange, RequestContext, Resource, Salt},
+    event::{ActionType, Actor, Content, Event, FieldChange, RequestContext, Resource, Salt, UpdateNote},
     name::EventName,
     time_id::NoteId,
     wire::timestamp,
@@ -57,6 +57,24 @@ pub fn note_leaf(event: &EventName, note: NoteId, time: Timestamp, body: &Hash) 
         create_time: Some(timestamp(time)),
         body_commitment: body.to_vec(),
     }))
+}
+
+/// The leaf that an event as it is now would have: its body is committed to anew, unless it was erased.
+pub fn of_event(event: &Event) -> Vec<u8> {
+    let commitment = match &event.body {
+        Ok(body) => event_commitment(&body.salt, &body.content, &body.recorder),
+        Err(_) => event.sealed.body_commitment,
+    };
+    event_leaf(&event.name, event.action, &event.resource_type, event.sealed.record_time, &commitment)
+}
+
+/// The same of a note on the event with the canonical name `event`.
+pub fn of_note(event: &EventName, note: &UpdateNote) -> Vec<u8> {
+    let commitment = match &note.body {
+        Some(body) => note_commitment(&body.salt, &body.author, &body.text),
+        None => note.sealed.body_commitment,
+    };
+    note_leaf(event, note.id, note.sealed.record_time, &commitment)
 }
 
 /// The hash of a leaf.

@@ -25,6 +25,16 @@ impl Position {
         }
     }
 
+    /// Whether a walk in `order` comes here only after `other`. Both are places of that order.
+    pub fn is_behind(self, other: Self, order: Order) -> bool {
+        match (self, other) {
+            (Self::Id(here), Self::Id(there)) if order == Order::NewestFirst => here < there,
+            (Self::Id(here), Self::Id(there)) => here > there,
+            (Self::Leaf(here), Self::Leaf(there)) => here > there,
+            _ => false,
+        }
+    }
+
     /// Whether a walk in `order` can stand here.
     pub fn fits(self, order: Order) -> bool {
         matches!((self, order), (Self::Leaf(_), Order::Log) | (Self::Id(_), Order::NewestFirst | Order::OldestFirst))

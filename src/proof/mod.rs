@@ -4,17 +4,17 @@
 //! transaction holds the answers together.
 
 mod signer;
+mod stored;
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use crate::{
-    auth::{Permit, Prove},
+    auth::{Export, Permit, Prove},
     merkle::{
-        CheckpointError, Frontier, Hash, ProofError, TreeReader, prove_consistency, prove_inclusion, root_at,
-        verify_inclusion,
+        CheckpointError, Hash, ProofError, TreeReader, prove_consistency, prove_inclusion, root_at, verify_inclusion,
     },
     model::{EventId, NoteId, Scope, leaf::leaf_hash},
-    store::StoreError,
+    store::{LogHead, StoreError},
 };
 
 pub use signer::HeadSigner;
@@ -25,7 +25,7 @@ const PAGE_BYTES: usize = 7 * 512 * 1024;
 /// One tenant's log, as the store reads it over one connection.
 pub trait Log: TreeReader<Error = StoreError> {
     /// The committed head; that of no leaves where nothing was recorded.
-    fn head(&mut self) -> Result<Frontier, StoreError>;
+    fn head(&mut self) -> Result<LogHead, StoreError>;
 
     /// The leaf index of an event within `scope`, or of the note on it.
     fn find(&mut self, scope: &Scope, event: EventId, note: Option<NoteId>) -> Result<Option<u64>, StoreError>;
@@ -36,11 +36,11 @@ pub trait Log: TreeReader<Error = StoreError> {
 
 /// Where logs are read.
 pub trait Logs {
-    /// Runs `work` on the log of `tenant`, on a thread that may block.
+    /// Runs `work` on the log of `tenant`, on a thread that may block; once more where the connection breaks.
     fn read<T: Send + 'static>(
         &self,
         tenant: &str,
-        work: impl FnOnce(&mut dyn Log) -> Result<T, ProveError> + Send + 'static,
+        work: impl Fn(&mut dyn Log) -> Result<T, ProveError> + Send + 'static,
     ) -> impl Future<Output = Result<T, ProveError>> + Send;
 }
 
@@ -53,6 +53,8 @@ pub enum ProveError {
     /// A size or a place beyond the log.
     #[error("must be at most the log's size, which is {head_size}; it is {asked}")]
     BeyondHead {
+        /// What it is of the request.
+        field: &'static str,
         /// What was asked for.
         asked: u64,
         /// How long the log is.
@@ -82,10 +84,21 @@ pub enum ProveError {
         /// Where.
         what: String,
     },
+    /// There is no key.
+    #[error(transparent)]
+    NoKey(#[from] KeyMissing),
     /// A head could not be signed.
     #[error("a checkpoint could not be signed: {0}")]
     Sign(#[from] CheckpointError),
 }
+
+/// Nothing can be signed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(
+    "this server has no key to sign with: its operator makes one with `auditlog key new` and gives the same file to every \
+     replica, at {0} or wherever checkpoint.key_file says"
+)]
+pub struct KeyMissing(pub String);
 
 /// A head and its signed form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,24 +157,48 @@ pub struct Leaves {
     pub tree_size: u64,
 }
 
-/// Proves. The head's signature is the only thing that it adds to what is stored.
+/// What signs, or why nothing does. Clones share what was signed.
+pub type Signing = Result<Arc<HeadSigner>, KeyMissing>;
+
+/// Proves. The head's signature is the only thing that it adds to what is stored; without a key it proves unsigned.
+#[derive(Clone)]
 pub struct Prover<L> {
     logs: L,
-    signer: HeadSigner,
+    signing: Signing,
 }
 
 impl<L: Logs> Prover<L> {
     /// Proves from `logs`, and signs their heads.
-    pub fn new(logs: L, signer: HeadSigner) -> Self {
-        Self { logs, signer }
+    pub fn new(logs: L, signing: Signing) -> Self {
+        Self { logs, signing }
     }
 
     /// The signed head.
     pub async fn checkpoint(&self, permit: &Permit<Prove>) -> Result<SignedHead, ProveError> {
+        let signer = self.signer()?;
         let tenant = permit.scope().tenant();
         let head = self.logs.read(tenant, |log| Ok(log.head()?)).await?;
-        let (size, root) = (head.size(), head.root());
-        Ok(SignedHead { size, root, checkpoint: self.signer.sign(tenant, size, root)? })
+        let (size, root) = (head.frontier.size(), head.frontier.root());
+        Ok(SignedHead { size, root, checkpoint: signer.sign(tenant, &head)? })
+    }
+
+    /// What signs.
+    pub fn signer(&self) -> Result<&HeadSigner, KeyMissing> {
+        self.signing.as_deref().map_err(Clone::clone)
+    }
+
+    /// The checkpoint of the first `size` leaves, for who exports what lies below them: of the head, or of what stands
+    /// below a committed one.
+    pub async fn checkpoint_of_export(&self, permit: &Permit<Export>, size: u64) -> Result<String, ProveError> {
+        let (signer, scope) = (self.signer()?, permit.scope().to_tenant());
+        let tenant = permit.scope().tenant();
+        let (epoch, root) = self.logs.read(tenant, move |log| root(log, &scope, size)).await?;
+        Ok(signer.sign_past(tenant, epoch, size, root)?)
+    }
+
+    /// What the service says of an export, signed; `lines` follow the name.
+    pub fn sign_manifest(&self, tenant: &str, lines: &str) -> Result<String, ProveError> {
+        Ok(self.signer()?.sign_manifest(tenant, lines)?)
     }
 
     /// That an event or a note is in the log; `None` where there is no such thing in the scope.
@@ -187,9 +224,10 @@ impl<L: Logs> Prover<L> {
         let scope = permit.scope().clone();
         let work = move |log: &mut dyn Log| {
             let head = log.head()?;
-            let new_size = new_size.unwrap_or(head.size());
-            let proof = prove_consistency(&mut &mut *log, head.size(), old_size, new_size);
-            Ok((head, new_size, proof.map_err(|error| explain(error, &scope))?))
+            let head_size = head.frontier.size();
+            let new_size = new_size.unwrap_or(head_size);
+            let proof = prove_consistency(&mut &mut *log, head_size, old_size, new_size);
+            Ok((head, new_size, proof.map_err(|error| explain(error, &scope, "new_size"))?))
         };
         let (head, new_size, hashes) = self.logs.read(permit.scope().tenant(), work).await?;
         Ok(Consistency { hashes, checkpoint: self.checkpoint_at(permit, &head, new_size)? })
@@ -201,15 +239,15 @@ impl<L: Logs> Prover<L> {
         self.logs.read(permit.scope().tenant(), move |log| list(log, &scope, start, count)).await
     }
 
-    /// Only the current head is signed: an earlier size may never have been one.
+    /// Only the current head is signed: an earlier size may never have been one. Without a key, nothing is.
     fn checkpoint_at(
         &self,
         permit: &Permit<Prove>,
-        head: &Frontier,
+        head: &LogHead,
         size: u64,
     ) -> Result<Option<String>, CheckpointError> {
-        let is_current = size == head.size();
-        is_current.then(|| self.signer.sign(permit.scope().tenant(), size, head.root())).transpose()
+        let signer = self.signing.as_ref().ok().filter(|_| size == head.frontier.size());
+        signer.map(|signer| signer.sign(permit.scope().tenant(), head)).transpose()
     }
 }
 
@@ -218,30 +256,43 @@ fn include(
     log: &mut dyn Log,
     tenant: &Scope,
     request: &InclusionRequest,
-) -> Result<Option<(Frontier, Inclusion)>, ProveError> {
+) -> Result<Option<(LogHead, Inclusion)>, ProveError> {
     let Some(leaf_index) = log.find(&request.scope, request.event, request.note)? else { return Ok(None) };
     // Read after the leaf was found, so that it is among the head's leaves.
     let head = log.head()?;
-    if leaf_index >= head.size() {
-        return Err(contradiction(tenant, format!("leaf {leaf_index} is beyond the head, {}", head.size())));
+    let head_size = head.frontier.size();
+    if leaf_index >= head_size {
+        return Err(contradiction(tenant, format!("leaf {leaf_index} is beyond the head, {head_size}")));
     }
-    let tree_size = request.tree_size.unwrap_or(head.size());
-    let refuse = |error| explain(error, tenant);
-    let hashes = prove_inclusion(&mut &mut *log, head.size(), leaf_index, tree_size).map_err(refuse)?;
-    let root = match tree_size == head.size() {
-        true => head.root(),
-        false => root_at(&mut &mut *log, head.size(), tree_size).map_err(refuse)?,
-    };
+    let tree_size = request.tree_size.unwrap_or(head_size);
+    let hashes = prove_inclusion(&mut &mut *log, head_size, leaf_index, tree_size);
+    let hashes = hashes.map_err(|error| explain(error, tenant, "tree_size"))?;
+    let root = root_below(log, tenant, &head, tree_size)?;
     let leaf = log.leaves(leaf_index..leaf_index + 1)?.pop().unwrap_or_default();
     verify_inclusion(&leaf_hash(&leaf), leaf_index, tree_size, &root, &hashes)
         .map_err(|_| contradiction(tenant, format!("leaf {leaf_index} is not the one that was sealed")))?;
     Ok(Some((head, Inclusion { leaf_index, tree_size, leaf, hashes, checkpoint: None })))
 }
 
+/// The epoch of today's log, and the root of its first `size` leaves.
+fn root(log: &mut dyn Log, tenant: &Scope, size: u64) -> Result<(u32, Hash), ProveError> {
+    let head = log.head()?;
+    Ok((head.epoch, root_below(log, tenant, &head, size)?))
+}
+
+fn root_below(log: &mut dyn Log, tenant: &Scope, head: &LogHead, size: u64) -> Result<Hash, ProveError> {
+    match size == head.frontier.size() {
+        true => Ok(head.frontier.root()),
+        false => {
+            root_at(&mut &mut *log, head.frontier.size(), size).map_err(|error| explain(error, tenant, "tree_size"))
+        }
+    }
+}
+
 fn list(log: &mut dyn Log, tenant: &Scope, start: u64, count: u64) -> Result<Leaves, ProveError> {
-    let tree_size = log.head()?.size();
+    let tree_size = log.head()?.frontier.size();
     if start > tree_size {
-        return Err(ProveError::BeyondHead { asked: start, head_size: tree_size });
+        return Err(ProveError::BeyondHead { field: "start", asked: start, head_size: tree_size });
     }
     let range = start..tree_size.min(start.saturating_add(count));
     if range.is_empty() {
@@ -269,10 +320,11 @@ fn contradiction(tenant: &Scope, what: String) -> ProveError {
     ProveError::Contradiction { scope: tenant.clone(), what }
 }
 
-fn explain(error: ProofError<StoreError>, tenant: &Scope) -> ProveError {
+/// `field` is what the size comes from that may be beyond the head.
+fn explain(error: ProofError<StoreError>, tenant: &Scope, field: &'static str) -> ProveError {
     match error {
         ProofError::Reader(error) => ProveError::Store(error),
-        ProofError::BeyondHead { size, head_size } => ProveError::BeyondHead { asked: size, head_size },
+        ProofError::BeyondHead { size, head_size } => ProveError::BeyondHead { field, asked: size, head_size },
         ProofError::LeafNotBelow { leaf_index, size } => ProveError::LeafNotBelow { leaf_index, size },
         ProofError::OldAboveNew { old_size, new_size } => ProveError::OldAboveNew { old_size, new_size },
         error @ (ProofError::Incomplete { .. } | ProofError::Arithmetic(_)) => contradiction(tenant, error.to_string()),

@@ -5,7 +5,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use crate::merkle::{Checkpoint, CheckpointError, CheckpointKey, Hash, checkpoint_name};
+use crate::{
+    merkle::{Checkpoint, CheckpointError, CheckpointKey, Hash, epoch_name, manifest_name},
+    store::LogHead,
+};
 
 /// How many tenants' last checkpoints are kept. Ed25519 gives the same head the same signature, so that one which is
 /// gone costs a signature and nothing else.
@@ -22,8 +25,7 @@ pub struct HeadSigner {
 
 #[derive(Clone, Debug)]
 struct Kept {
-    size: u64,
-    root: Hash,
+    head: LogHead,
     checkpoint: String,
 }
 
@@ -34,14 +36,26 @@ impl HeadSigner {
     }
 
     /// The checkpoint of a head, which must have been read back after its commit.
-    pub fn sign(&self, tenant: &str, size: u64, root: Hash) -> Result<String, CheckpointError> {
-        if let Some(kept) = self.kept(tenant).filter(|kept| (kept.size, kept.root) == (size, root)) {
+    pub fn sign(&self, tenant: &str, head: &LogHead) -> Result<String, CheckpointError> {
+        if let Some(kept) = self.kept(tenant).filter(|kept| kept.head == *head) {
             return Ok(kept.checkpoint);
         }
-        let origin = checkpoint_name(&self.origin, tenant);
-        let checkpoint = Checkpoint { origin, size, root }.sign(&self.key)?;
-        self.keep(tenant, Kept { size, root, checkpoint: checkpoint.clone() });
+        let checkpoint = self.sign_past(tenant, head.epoch, head.frontier.size(), head.frontier.root())?;
+        self.keep(tenant, Kept { head: head.clone(), checkpoint: checkpoint.clone() });
         Ok(checkpoint)
+    }
+
+    /// The checkpoint of a size that lies below a committed head, whose root is `root`. It is not kept: the head is what is
+    /// asked for again.
+    pub fn sign_past(&self, tenant: &str, epoch: u32, size: u64, root: Hash) -> Result<String, CheckpointError> {
+        Checkpoint { origin: epoch_name(&self.origin, tenant, epoch), size, root }.sign(&self.key)
+    }
+
+    /// What the service says of an export, as a note under a name of its own, so that it can never be taken for a
+    /// checkpoint. The note's text is that name and then `lines`, which must end in a newline.
+    pub fn sign_manifest(&self, tenant: &str, lines: &str) -> Result<String, CheckpointError> {
+        let name = manifest_name(&self.origin, tenant);
+        self.key.sign_note(&name, &format!("{name}\n{lines}"))
     }
 
     fn kept(&self, tenant: &str) -> Option<Kept> {

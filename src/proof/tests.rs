@@ -56,8 +56,8 @@ impl TreeReader for Memory {
 }
 
 impl Log for Memory {
-    fn head(&mut self) -> Result<Frontier, StoreError> {
-        Ok(self.tree.frontier().clone())
+    fn head(&mut self) -> Result<LogHead, StoreError> {
+        Ok(LogHead { frontier: self.tree.frontier().clone(), ..LogHead::default() })
     }
 
     fn find(&mut self, scope: &Scope, event: EventId, note: Option<NoteId>) -> Result<Option<u64>, StoreError> {
@@ -81,7 +81,7 @@ impl Logs for Memories {
     async fn read<T: Send + 'static>(
         &self,
         tenant: &str,
-        work: impl FnOnce(&mut dyn Log) -> Result<T, ProveError> + Send + 'static,
+        work: impl Fn(&mut dyn Log) -> Result<T, ProveError> + Send + 'static,
     ) -> Result<T, ProveError> {
         work(self.0.lock().unwrap().entry(tenant.to_owned()).or_default())
     }
@@ -99,7 +99,7 @@ fn key() -> CheckpointKey {
 fn prover(log: Memory) -> (Prover<Memories>, Permit<Prove>) {
     let logs = Memories::default();
     logs.0.lock().unwrap().insert("acme".to_owned(), log);
-    (Prover::new(logs, HeadSigner::new(key(), "log.test".to_owned())), permit("tenants/acme").unwrap())
+    (Prover::new(logs, Ok(Arc::new(HeadSigner::new(key(), "log.test".to_owned())))), permit("tenants/acme").unwrap())
 }
 
 fn permit(scope: &str) -> Result<Permit<Prove>, crate::auth::Denied> {

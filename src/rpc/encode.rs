@@ -5,6 +5,7 @@ use crate::{
         Content, Erasure, Event, EventBody, EventName, EventReceipt, NoteReceipt, NoteRules, Sealed, UpdateNote,
         wire::timestamp,
     },
+    proof::{Consistency, Inclusion, Leaves, SignedHead},
     proto::auditlog::v1 as proto,
 };
 
@@ -71,6 +72,42 @@ fn erased(resource_type: String, sealed: &Sealed, erasure: Erasure) -> proto::Ev
         body_commitment: sealed.body_commitment.to_vec(),
         ..proto::Event::default()
     }
+}
+
+/// A head and its checkpoint.
+pub fn signed_head(head: SignedHead) -> proto::GetCheckpointResponse {
+    let SignedHead { size, root, checkpoint } = head;
+    proto::GetCheckpointResponse { checkpoint, tree_size: Some(to_i64(size)), root_hash: root.to_vec() }
+}
+
+/// That a leaf is in the log.
+pub fn inclusion(inclusion: Inclusion) -> proto::GetInclusionProofResponse {
+    let Inclusion { leaf_index, tree_size, leaf, hashes, checkpoint } = inclusion;
+    proto::GetInclusionProofResponse {
+        leaf_index: Some(to_i64(leaf_index)),
+        tree_size: to_i64(tree_size),
+        leaf,
+        hashes: hashes.iter().map(|hash| hash.to_vec()).collect(),
+        checkpoint: checkpoint.unwrap_or_default(),
+    }
+}
+
+/// That the log has only grown.
+pub fn consistency(consistency: Consistency) -> proto::GetConsistencyProofResponse {
+    let Consistency { hashes, checkpoint } = consistency;
+    let hashes = hashes.iter().map(|hash| hash.to_vec()).collect();
+    proto::GetConsistencyProofResponse { hashes, checkpoint: checkpoint.unwrap_or_default() }
+}
+
+/// Leaves that follow one another.
+pub fn leaves(leaves: Leaves) -> proto::ListLeavesResponse {
+    let Leaves { leaves, tree_size } = leaves;
+    proto::ListLeavesResponse { leaves, tree_size: to_i64(tree_size) }
+}
+
+/// Sizes come from 64-bit columns with a sign.
+fn to_i64(size: u64) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
 }
 
 fn note(note: UpdateNote) -> proto::UpdateNote {

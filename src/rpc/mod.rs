@@ -17,6 +17,7 @@ mod listener;
 mod methods;
 mod origin;
 mod page_token;
+mod proof_service;
 mod request_id;
 mod service;
 mod stack;
@@ -42,12 +43,17 @@ use crate::{
     ingest::Ingest,
     metrics::Metrics,
     model::{Clock, Limits, NoteRules},
+    proof::Prover,
     proto::{
         self,
-        auditlog::v1::audit_log_service_server::{self, AuditLogServiceServer},
+        auditlog::v1::{
+            audit_log_service_server::{self, AuditLogServiceServer},
+            proof_service_server::{self, ProofServiceServer},
+        },
     },
     query::Query,
     self_audit::SelfAudit,
+    store::Store,
 };
 
 pub use listener::{Tls, TlsError, TlsFiles};
@@ -55,8 +61,8 @@ pub use methods::paths as method_paths;
 pub use origin::Origins;
 pub use traffic::Traffic;
 
-/// The service's full name, as in paths, reflection and health checks.
-pub const SERVICE_NAME: &str = audit_log_service_server::SERVICE_NAME;
+/// The services' full names, as in paths, reflection and health checks.
+pub const SERVICE_NAMES: [&str; 2] = [audit_log_service_server::SERVICE_NAME, proof_service_server::SERVICE_NAME];
 
 /// A peer that is gone without a word is found out after this and [`KEEPALIVE_TIMEOUT`]; it also keeps proxies from
 /// taking a quiet connection for a dead one, which many do after a minute.
@@ -79,6 +85,8 @@ pub struct Api {
     pub query: Query,
     /// Exports.
     pub exporter: Exporter,
+    /// Proves.
+    pub prover: Prover<Store>,
     /// How much a request may hold.
     pub limits: Limits,
     /// Which events take notes.
@@ -153,9 +161,10 @@ fn routes(api: Api, health: HealthServer<impl Health>) -> Routes {
     // Twice our own limit, so that a batch which is somewhat too large gets an answer that names the field and the
     // limit, and not the transport's OUT_OF_RANGE.
     let max_message_bytes = 2 * api.limits.batch_bytes;
-    let service = AuditLogServiceServer::new(api).max_decoding_message_size(max_message_bytes);
+    let service = AuditLogServiceServer::new(api.clone()).max_decoding_message_size(max_message_bytes);
     let reason = "the descriptor sets are compiled in, and every test that starts a server has read them";
     Routes::new(service)
+        .add_service(ProofServiceServer::new(api).max_decoding_message_size(max_message_bytes))
         .add_service(health)
         .add_service(reflection().build_v1().expect(reason))
         .add_service(reflection().build_v1alpha().expect(reason))

@@ -184,7 +184,7 @@ impl Api {
         Ok(Authorizer::annotate_as_actor(permit, actor, denied)?)
     }
 
-    fn decoder(&self) -> Decoder<'_> {
+    pub(super) fn decoder(&self) -> Decoder<'_> {
         Decoder::new(&self.limits)
     }
 }

@@ -4,7 +4,10 @@
 
 use std::{any::Any, collections::HashMap, time::Duration};
 
-use tonic::{Code, Status, metadata::AsciiMetadataValue};
+use tonic::{
+    Code, Status,
+    metadata::{AsciiMetadataValue, BinaryMetadataValue},
+};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use super::{
@@ -19,6 +22,7 @@ use crate::{
     ingest::IngestError,
     metrics::CallMetrics,
     model::{NoteRefusal, Rejection},
+    proof::{KeyMissing, ProveError},
     proto::auditlog::v1::ErrorReason,
     store::StoreError,
 };
@@ -42,6 +46,9 @@ pub const ROW_COUNT: &str = "x-audit-row-count";
 /// The trailing metadata key with the SHA-256, in hex, of all bytes that were sent.
 pub const SHA256: &str = "x-audit-sha256";
 
+/// The trailing metadata key with the signed note about the file.
+pub const MANIFEST: &str = "x-audit-manifest-bin";
+
 /// Why a call gets no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -63,6 +70,12 @@ pub enum Failure {
     /// The scope named has no such event.
     #[error("there is no such event within the scope named")]
     EventNotFound,
+    /// The event named has no such note.
+    #[error("there is no such event within the scope named, or no such note on it")]
+    NoteNotFound,
+    /// Nothing can be signed.
+    #[error(transparent)]
+    KeyMissing(#[from] KeyMissing),
     /// The append path did not take it.
     #[error(transparent)]
     Ingest(#[from] IngestError),
@@ -100,6 +113,7 @@ impl From<ExportError> for Failure {
             ExportError::Store(error) => Self::Store(error),
             ExportError::Ingest(error) => Self::of_own_event(error),
             ExportError::Internal(details) => Self::Internal(details),
+            ExportError::Prove(error) => Self::from(error),
             ExportError::LogSize { asked, size } => Self::Invalid(Violations::one(
                 Path::ROOT.field("log_size"),
                 format_args!("must be at most the log's size, which is {size}; it is {asked}"),
@@ -109,6 +123,20 @@ impl From<ExportError> for Failure {
                 "must be the event_id of a row of the export that is resumed; there is no such row",
             )),
         }
+    }
+}
+
+impl From<ProveError> for Failure {
+    fn from(error: ProveError) -> Self {
+        let field = match error {
+            ProveError::Store(error) => return Self::Store(error),
+            ProveError::NoKey(missing) => return Self::KeyMissing(missing),
+            ProveError::Contradiction { .. } | ProveError::Sign(_) => return Self::internal(error),
+            ProveError::BeyondHead { field, .. } => field,
+            ProveError::LeafNotBelow { .. } => "tree_size",
+            ProveError::OldAboveNew { .. } => "old_size",
+        };
+        Self::Invalid(Violations::one(Path::ROOT.field(field), error))
     }
 }
 
@@ -177,7 +205,8 @@ impl Failure {
             Self::Origin(_) => Answer::new(Code::PermissionDenied, Reason::PermissionMissing, self),
             Self::Invalid(violations) => Answer::invalid(&violations),
             Self::PageToken(error) => Answer::new(Code::InvalidArgument, Reason::PageTokenInvalid, error),
-            Self::EventNotFound => Answer::new(Code::NotFound, Reason::EventNotFound, self),
+            Self::EventNotFound | Self::NoteNotFound => Answer::new(Code::NotFound, Reason::EventNotFound, self),
+            Self::KeyMissing(_) => Answer::new(Code::FailedPrecondition, Reason::SigningKeyMissing, self),
             Self::Ingest(error) => Answer::of_ingest(error, request_id),
             Self::RateLimited { message, retry_after } => {
                 Answer::new(Code::ResourceExhausted, Reason::RateLimited, message).retry_after(retry_after)
@@ -352,6 +381,9 @@ pub fn of_complete_export(summary: &ExportSummary) -> Status {
     status.metadata_mut().insert(ROW_COUNT, AsciiMetadataValue::from(summary.rows));
     let sha256 = AsciiMetadataValue::try_from(hex::encode(summary.sha256)).expect("hex is ASCII");
     status.metadata_mut().insert(SHA256, sha256);
+    if let Some(manifest) = &summary.manifest {
+        status.metadata_mut().insert_bin(MANIFEST, BinaryMetadataValue::from_bytes(manifest.as_bytes()));
+    }
     status
 }
 

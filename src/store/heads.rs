@@ -86,7 +86,6 @@ impl HeadRow {
 ///
 /// # Errors
 /// [`StoreError::RolledBack`] if it went back behind what was seen before.
-#[expect(dead_code, reason = "proofs are not served yet")]
 pub(super) fn committed(
     connection: &mut AnyConnection,
     seen: &SeenHeads,

@@ -22,10 +22,12 @@ mod conn;
 mod error;
 mod events;
 mod heads;
+mod leaves;
 mod migrate;
 mod partitions;
 mod rows;
 mod schema;
+mod signing_key;
 mod tree;
 mod types;
 mod walk;
@@ -33,6 +35,7 @@ mod walk;
 pub use append::{Outcome, Writer};
 pub use error::StoreError;
 pub use events::{EventPage, PageBounds};
+pub use leaves::{LogHead, LogRows};
 
 use conn::{Access, AnyConnection, Readers, Target};
 use heads::SeenHeads;
@@ -119,6 +122,31 @@ impl Store {
             Ok(tree_heads.find(tenant.clone()).select(tree_size).first(connection).optional()?)
         });
         Ok(size.await?.unwrap_or(0))
+    }
+
+    /// Reads in the log of `tenant` over one connection; where that breaks, once more from the beginning.
+    pub async fn read_log<T: Send + 'static>(
+        &self,
+        tenant: &str,
+        work: impl Fn(&mut LogRows<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (tenant, seen) = (tenant.to_owned(), Arc::clone(&self.seen));
+        self.read(move |connection| work(&mut LogRows::new(connection, &seen, &tenant))).await
+    }
+
+    /// The public key that the checkpoints of this database are verified with; `None` before the first start with a key.
+    pub fn signing_key(&self) -> Result<Option<[u8; 32]>, StoreError> {
+        signing_key::stored(&mut self.target.connect(Access::Read)?)
+    }
+
+    /// Stores the public key of who will sign for this database, unless another one was first; that one comes back.
+    pub fn claim_signing_key(&self, key: &[u8; 32]) -> Result<[u8; 32], StoreError> {
+        signing_key::claim(&self.target, key)
+    }
+
+    /// Whether the database is on a server, and may have several replicas of the service.
+    pub fn is_on_server(&self) -> bool {
+        self.target.is_server()
     }
 
     /// Whether the store answers.

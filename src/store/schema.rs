@@ -88,6 +88,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    signing_keys (number) {
+        number -> SmallInt,
+        public_key -> Binary,
+    }
+}
+
+diesel::table! {
     schema_requirements (min_binary_version) {
         min_binary_version -> Integer,
     }

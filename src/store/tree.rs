@@ -68,6 +68,8 @@ impl TreeRows<'_> {
         let mut leaves: Vec<(i64, Vec<u8>)> = events::table
             .filter(events::tenant_id.eq(self.tenant))
             .filter(events::leaf_index.ge(first).and(events::leaf_index.lt(end)))
+            .order(events::leaf_index.asc())
+            .limit(end - first)
             .select((events::leaf_index, events::leaf_hash))
             .load(self.connection)?;
         let notes: Vec<(i64, Vec<u8>)> = update_notes::table
@@ -96,6 +98,6 @@ fn hash(place: i64, bytes: Vec<u8>) -> Result<Hash, StoreError> {
 }
 
 /// A place as the rows hold it. No log has as many leaves as would not fit.
-fn place(index: u64) -> i64 {
+pub(super) fn place(index: u64) -> i64 {
     i64::try_from(index).unwrap_or(i64::MAX)
 }

@@ -2,11 +2,17 @@
 
 mod database;
 mod export;
+mod proofs;
 
 pub use export::*;
+pub use proofs::*;
 
 use std::{
     fmt::Debug,
+    fs::OpenOptions,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -18,6 +24,7 @@ use auditlog::{
     Clock, Timestamp,
     app::{App, AppError},
     config::Config,
+    merkle::CheckpointKey,
     proto::auditlog::v1::{
         ActionType, Actor, ActorType, AddUpdateNoteRequest, AddUpdateNoteResponse, BatchRecordEventsRequest, Event,
         EventFilter, EventReceipt, ListEventsRequest, ListEventsResponse, Order, RecordEventRequest, Resource,
@@ -74,14 +81,35 @@ impl Database {
             Backend::Sqlite => format!("sqlite://{}", folder.path().join("auditlog.db").display()),
             Backend::Postgres => Cluster::shared().create_database(),
         };
-        Arc::new(Self { backend, url, folder })
+        let database = Self { backend, url, folder };
+        database.make_key();
+        Arc::new(database)
+    }
+
+    /// The key that signs checkpoints. On SQLite the service makes it itself.
+    pub fn key_file(&self) -> PathBuf {
+        self.folder.path().join("checkpoint.key")
+    }
+
+    fn make_key(&self) {
+        if self.backend == Backend::Postgres {
+            write_key(&self.key_file(), 9);
+        }
     }
 
     /// On a PostgreSQL cluster of the test's own.
     pub fn on(cluster: &Cluster) -> Arc<Self> {
         let folder = tempfile::tempdir().unwrap();
-        Arc::new(Self { backend: Backend::Postgres, url: cluster.create_database(), folder })
+        let database = Self { backend: Backend::Postgres, url: cluster.create_database(), folder };
+        database.make_key();
+        Arc::new(database)
     }
+}
+
+/// Writes a key made from `seed`, as `auditlog key new` would.
+pub fn write_key(path: &Path, seed: u8) {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).unwrap();
+    file.write_all(CheckpointKey::from_seed(&[seed; 32]).to_text().as_bytes()).unwrap();
 }
 
 /// A service of its own, on a store of its own.
@@ -125,6 +153,7 @@ impl TestApp {
     ) -> Result<Self, AppError> {
         let mut config = Config { listen: "127.0.0.1:0".parse().unwrap(), ..Config::default() };
         config.database.url.clone_from(&database.url);
+        config.checkpoint.key_file = database.key_file();
         change(&mut config);
         let clock = Arc::new(TestClock(AtomicI64::new(millis * 1000)));
         let app = App::start(config, Arc::clone(&clock) as Arc<dyn Clock>).await?;

@@ -25,6 +25,7 @@ mod jwt;
 mod lifecycle;
 mod list;
 mod load;
+mod manifest;
 mod memory;
 mod model;
 mod notes;
@@ -36,6 +37,8 @@ mod plans;
 #[allow(dead_code, reason = "the benchmarks share it and use other parts of it")]
 mod postgres;
 mod process;
+mod proof_keys;
+mod proofs;
 mod readme;
 mod record;
 mod replicas;

@@ -96,9 +96,14 @@ impl Explained {
 
     /// A page, and what it took.
     async fn page(&self, request: ListEventsRequest) -> (ListEventsResponse, Work) {
+        self.watch(async { self.app.list(&Caller::root(), request).await.unwrap() }).await
+    }
+
+    /// Whatever a call gives, and what it took.
+    async fn watch<T>(&self, call: impl Future<Output = T>) -> (T, Work) {
         let mut log = File::open(self.cluster.folder().join("log")).unwrap();
         log.seek(SeekFrom::End(0)).unwrap();
-        let page = self.app.list(&Caller::root(), request).await.unwrap();
+        let page = call.await;
         let mut written = String::new();
         log.read_to_string(&mut written).unwrap();
         let mut work = Work::default();
@@ -277,6 +282,38 @@ async fn every_list_is_read_from_an_index_and_within_its_bound() {
         for (name, filter) in common() {
             the_thousandth_page_costs_what_the_first_does(&explained, order, name, &filter).await;
         }
+    }
+}
+
+/// No statement reads more rows than the call takes, however long the log is.
+async fn few_rows(explained: &Explained, what: &str, call: impl Future<Output = ()>, most: u64) {
+    let (_, work) = explained.watch(call).await;
+    assert!(work.sequential.is_empty(), "{what}: {work:?}");
+    assert!(work.rows_read <= most, "{what}: more than {most} rows: {work:?}");
+}
+
+#[tokio::test]
+async fn a_leaf_is_found_by_its_place_in_any_month_and_a_page_of_leaves_reads_no_more() {
+    let explained = Explained::start().await;
+    let root = Caller::root();
+    // A head as sealing would have left it, but for the hashes in it.
+    let frontier = "00".repeat(32 * EVENTS.count_ones() as usize);
+    let mut sql = Sql::open(&explained.app.database);
+    sql.run("ALTER TABLE tree_heads DISABLE TRIGGER USER");
+    sql.run(&format!("UPDATE tree_heads SET frontier = decode('{frontier}', 'hex') WHERE tenant_id = 'big'"));
+    for place in [0, 1000, RARE, EVENTS - 1000] {
+        let start = i64::try_from(place).unwrap();
+        let page = async {
+            let leaves = explained.app.leaves(&root, T, start, 1000).await.unwrap().leaves;
+            assert_eq!(leaves.len(), 1000);
+        };
+        few_rows(&explained, "a page of leaves", page, 1000).await;
+        let event = format!("{T}/events/{}", id_at(START_MILLIS - 730 * DAY + start * (730 * DAY / 60_000), place));
+        // The tiles are not there, so there is no proof; what would be read for one is.
+        let proof = async { drop(explained.app.inclusion(&root, &event, "", 0).await.unwrap_err()) };
+        few_rows(&explained, "an inclusion proof", proof, 2 + 256).await;
+        let one = async { drop(explained.app.leaves(&root, T, start, 1).await.unwrap()) };
+        few_rows(&explained, "one leaf", one, 1).await;
     }
 }
 

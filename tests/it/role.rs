@@ -118,6 +118,7 @@ async fn the_role_can_change_nothing_past_the_service() {
             "events INSERT,SELECT",
             "log_epochs SELECT",
             "schema_requirements SELECT",
+            "signing_keys INSERT,SELECT",
             "tree_heads INSERT,SELECT",
             "tree_tiles INSERT,SELECT",
             "update_notes INSERT,SELECT"

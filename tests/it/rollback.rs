@@ -69,6 +69,10 @@ async fn a_restored_backup_stops_its_tenant_until_it_is_acknowledged(
     assert_rolled_back(record_one(&app, T).await);
     assert_rolled_back(record_one(&app, "tenants/acme/projects/p").await);
     assert_rolled_back(app.export(&Caller::root(), export_of(T)).await.map(|_| ()));
+    // Nothing is signed either, and nothing proved.
+    assert_rolled_back(app.checkpoint(&Caller::root(), T).await);
+    assert_rolled_back(app.consistency(&Caller::root(), T, 1, 0).await);
+    assert_rolled_back(app.leaves(&Caller::root(), T, 0, 0).await);
     // It is nobody else's concern, whoever shares a batch with it; and what is stored can be read.
     assert_eq!(record_one(&app, "tenants/other").await.unwrap(), 0);
     let (refused, taken) = tokio::join!(record_one(&app, T), record_one(&app, "tenants/other"));
@@ -77,6 +81,9 @@ async fn a_restored_backup_stops_its_tenant_until_it_is_acknowledged(
     assert_eq!(app.walk(&Caller::root(), list(T)).await.len(), usize::try_from(kept).unwrap());
 
     assert_eq!(acknowledge(&app.database), "2\n");
+    let checkpoint = app.checkpoint(&Caller::root(), T).await.unwrap().checkpoint;
+    let second = auditlog::merkle::epoch_name("auditlog.local", "acme", 2);
+    assert_eq!(verified(&checkpoint, &app.database.key().verifier_key(&second)).size, kept + 1);
     let next = i64::try_from(kept).unwrap() + 1;
     assert_eq!(record_one(&app, T).await.unwrap(), next);
     assert_eq!(record_one(&app, T).await.unwrap(), next + 1);

@@ -15,7 +15,7 @@ use tonic::{Request, metadata::MetadataValue, transport::Channel};
 use crate::{
     auth::claims,
     config::{
-        Config, DatabaseConfig, Loaded, Settings,
+        CheckpointConfig, Config, DatabaseConfig, Loaded, Settings,
         settings::{AuthSettings, LogSettings},
     },
     model::{Clock as _, SystemClock},
@@ -65,14 +65,16 @@ fn temporary_directory() -> io::Result<TempDir> {
 
 /// Where and how to serve is as configured. The rest is as it comes: other roles or note types would break what is printed.
 fn demo_config(configured: &Config, directory: &TempDir) -> Config {
+    let default = Config::default();
     let url = format!("sqlite://{}", directory.path().join("demo.db").display());
     Config {
         listen: free_address(configured.listen),
         auth: configured.auth.clone(),
         log: configured.log.clone(),
         shutdown: configured.shutdown.clone(),
+        checkpoint: CheckpointConfig { key_file: directory.path().join("checkpoint.key"), ..default.checkpoint },
         database: DatabaseConfig { url, ..DatabaseConfig::default() },
-        ..Config::default()
+        ..default
     }
 }
 

@@ -4,6 +4,7 @@ use rstest::rstest;
 use super::{naive, stored::leaves};
 use crate::merkle::{
     Checkpoint, CheckpointError, CheckpointKey, EMPTY_ROOT, KeyError, VerifierKey, checkpoint_name, is_origin,
+    manifest_name,
 };
 
 fn key() -> CheckpointKey {
@@ -33,7 +34,7 @@ fn signs_the_published_note() {
     let note = format!(
         "{text}\n— PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n"
     );
-    assert_eq!(String::from_utf8(key.sign("PeterNeumann", text.as_bytes()).unwrap()).unwrap(), note);
+    assert_eq!(key.sign_note("PeterNeumann", text).unwrap(), note);
 }
 
 #[test]
@@ -93,8 +94,8 @@ fn another_key_of_the_same_name_is_refused() {
 fn a_note_of_that_key_about_another_log_is_refused() {
     let text = checkpoint("other", 3).sign(&key()).unwrap().replace("— auditlog.local/tenants/other", "");
     let text = text.split_once("\n\n").unwrap().0;
-    let note = key().sign("auditlog.local/tenants/acme", format!("{text}\n").as_bytes()).unwrap();
-    let error = Checkpoint::verify(std::str::from_utf8(&note).unwrap(), &verifier("acme")).unwrap_err();
+    let note = key().sign_note("auditlog.local/tenants/acme", &format!("{text}\n")).unwrap();
+    let error = Checkpoint::verify(&note, &verifier("acme")).unwrap_err();
     assert!(matches!(error, CheckpointError::Origin { .. }), "{error}");
 }
 
@@ -138,5 +139,19 @@ proptest! {
             let _ = (Checkpoint::parse(&text), Checkpoint::verify(&text, &verifier("acme")));
             let _ = (CheckpointKey::parse(&text), VerifierKey::parse(&text), is_origin(&text));
         }
+    }
+}
+
+/// The key has another id under each name, so a signature under one is none under the other.
+#[test]
+fn a_manifest_is_never_a_checkpoint() {
+    let (log, exports) = (checkpoint_name("auditlog.local", "acme"), manifest_name("auditlog.local", "acme"));
+    assert_eq!(exports, "auditlog.local/tenants/acme/exports");
+    let text = format!("{exports}\n3\n{}=\n", "A".repeat(43));
+    let note = key().sign_note(&exports, &text).unwrap();
+    assert!(matches!(Checkpoint::verify(&note, &verifier("acme")), Err(CheckpointError::NotSigned(_))));
+    assert_ne!(key().verifier_key(&log), key().verifier_key(&exports));
+    for name in ["", "a b", "a+b"] {
+        assert!(matches!(key().sign_note(name, "text\n"), Err(CheckpointError::Name(_))), "{name:?}");
     }
 }

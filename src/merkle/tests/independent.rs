@@ -73,7 +73,9 @@ fn verify(log: &Value) -> (bool, String) {
 }
 
 #[rstest]
-fn an_independent_verifier_accepts_logs_of_every_size(#[values(0, 1, 2, 255, 256, 257, 1000, 65_537)] size: usize) {
+fn an_independent_verifier_accepts_logs_of_every_size(
+    #[values(0, 1, 2, 255, 256, 257, 1000, 65_535, 65_537, 100_000)] size: usize,
+) {
     let (accepted, text) = verify(&log(size));
     assert!(accepted && text.starts_with(&format!("OK: {size} leaves, ")), "{text}");
 }

@@ -9,6 +9,7 @@ mod event;
 mod filter;
 mod identity;
 mod note;
+mod proofs;
 mod reads;
 mod violations;
 
@@ -65,6 +66,18 @@ impl<'a> Decoder<'a> {
 /// Reads the scope in the field `parent`.
 pub fn parent(text: &str) -> Result<Scope, Violations> {
     Scope::parse(text).map_err(|error| Violations::one(Path::ROOT.field("parent"), error))
+}
+
+/// Reads the tenant in the field `parent`.
+pub fn tenant(text: &str) -> Result<Scope, Violations> {
+    let scope = parent(text)?;
+    match scope.project() {
+        None => Ok(scope),
+        Some(_) => Err(Violations::one(
+            Path::ROOT.field("parent"),
+            "must be a tenant, tenants/{tenant}: a project has no log of its own",
+        )),
+    }
 }
 
 /// Reads the scope of the event's name in the field `name`; the id in it is for [`id_in_name`], once the caller's rights

@@ -30,7 +30,7 @@ impl Decoder<'_> {
         self.finish(draft)
     }
 
-    fn named_id(&mut self, text: &str) -> Option<EventId> {
+    pub(super) fn named_id(&mut self, text: &str) -> Option<EventId> {
         let refuse = |error| self.refuse(Path::ROOT.field("name"), NameError::from(error));
         EventId::parse(text).map_err(refuse).ok()
     }
