@@ -338,7 +338,7 @@ async fn a_log_that_was_tampered_with_proves_nothing_about_what_was_changed(
 #[rstest]
 #[tokio::test]
 async fn proofs_are_for_those_who_may_read_the_tenant(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
-    let app = TestApp::start(backend).await;
+    let app = TestApp::start_with(backend, |config| config.audit.denied = false).await;
     let name = app.record(&Caller::root(), P, event("k", "1")).await.unwrap().name;
     let calls = async |caller: &Caller| {
         [
