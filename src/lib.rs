@@ -9,6 +9,8 @@
 //! main -> cli -> app -> rpc -> self_audit -> { ingest, query, export -> proof } -> auth, store -> metrics -> { merkle, model }
 //! ```
 //!
+//! `auditlog verify` takes another way, `cli -> verify -> store`, because it must not rely on what the service relies on.
+//!
 //! Imports run along these arrows only (`tests/layering.rs` enforces it). Each arrow is a change of type, so that a name
 //! tells how far the data has got: a protobuf request becomes a *draft* (validated), an *entry* (with where and by
 //! whom), a *placed* entry (with its leaf), a row; the way back gives a *receipt*.
@@ -23,6 +25,7 @@
 //! | `ingest` | the append path: bounded queue, batches, one answer for each caller |
 //! | `query`, `export`, `proof` | the reading use cases |
 //! | `self_audit` | the audit of the audit: denied calls and reads, in the log of the tenant concerned |
+//! | `verify` | makes a log or an exported file anew and names what does not hold; pure but for its walk through the database |
 //! | `auth` | who calls, by metadata or token, what a role is worth, and the `Permit` that every use case demands |
 //! | `store` | the only room with SQL in it: one write transaction, walks, rows, migrations; on SQLite and on PostgreSQL |
 //! | `model` | the pure core: names, ids, events, filters, limits, leaves |
@@ -84,6 +87,7 @@ mod rpc;
 mod self_audit;
 mod store;
 mod telemetry;
+mod verify;
 
 pub mod app;
 pub mod cli;

@@ -12,7 +12,7 @@ use std::{
 /// Each room, and the rooms it may import.
 const ARROWS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["app", "auth", "checkpoint_key", "config", "telemetry", "merkle", "model", "proto"]),
+    ("cli", &["app", "auth", "checkpoint_key", "client", "config", "telemetry", "verify", "merkle", "model", "proto"]),
     ("telemetry", &["config", "model"]),
     ("checkpoint_key", &["merkle"]),
     ("config", &["auth", "merkle", "model"]),
@@ -56,6 +56,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ingest", &["auth", "store", "metrics", "model"]),
     ("query", &["auth", "store", "model"]),
     ("proof", &["auth", "store", "merkle", "model"]),
+    ("verify", &["store", "merkle", "model"]),
     ("auth", &["model"]),
     ("store", &["merkle", "metrics", "model"]),
     ("admin", &["metrics"]),
@@ -81,7 +82,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("jsonwebtoken", &["auth"]),
     ("rustls", &["auth", "rpc"]),
     ("tokio_rustls", &["rpc"]),
-    ("csv", &["export"]),
+    ("csv", &["export", "verify"]),
     ("axum", &["admin"]),
     ("prometheus_client", &["metrics"]),
     ("tonic_web", &["rpc"]),
@@ -205,6 +206,14 @@ fn only_the_leaf_format_sees_messages_in_the_model() {
         let file = path.file_name().unwrap().to_str().unwrap();
         let sees = rooms_named(&text).contains("proto");
         assert!(!sees || PROTO_IN_MODEL.contains(&file), "{} uses generated messages", path.display());
+    }
+}
+
+#[test]
+fn only_the_walk_through_the_database_sees_the_store_in_verify() {
+    for (_, path, text) in files().into_iter().filter(|(room, ..)| room == "verify") {
+        let sees = rooms_named(&text).contains("store");
+        assert!(!sees || path.ends_with("verify/database.rs"), "{} uses the store", path.display());
     }
 }
 

@@ -1,17 +1,23 @@
 //! The command line: what is asked for, and how it ends.
 //!
-//! Exit codes: 0 when all went well, 2 when the command line or the settings are wrong, 1 for everything else.
+//! Exit codes: 0 when all went well, 2 when the command line or the settings are wrong, 3 when `verify` has found something
+//! that does not hold, 1 for everything else.
 
 mod acknowledge;
 mod demo;
 mod descriptor;
+mod export;
 mod grpcurl;
 mod healthcheck;
 mod key;
+mod listed_event;
 mod migrate;
+mod progress;
+mod remote;
 mod serve;
 mod signals;
 mod token;
+mod verify;
 
 use std::{
     collections::BTreeSet,
@@ -28,8 +34,12 @@ use crate::{
     app::AppError,
     auth::jwt::JwtError,
     checkpoint_key::KeyFileError,
+    client::{CallFailed, ClientError},
     config::{self, Config, ConfigError, Loaded, Settings},
+    merkle::{CheckpointError, VerifierKey, log_name},
+    model::name::is_id,
     telemetry::TelemetryError,
+    verify::VerifyError,
 };
 
 const EXAMPLES: &str = "\
@@ -40,6 +50,9 @@ Examples:
   auditlog key show --tenant acme        what verifies the checkpoints of tenants/acme
   auditlog token --subject ann --role tenant_admin@tenants/acme
                                          a token, signed with jwt.secret_file
+  auditlog export --address http://127.0.0.1:50051 --parent tenants/acme --output acme.csv \
+      -H 'x-audit-subject: ann' -H 'x-audit-roles: tenant_admin@tenants/acme'
+  auditlog verify --tenant acme          whether the log in the database is what was sealed
   auditlog descriptor > auditlog.binpb   the contract, for proxies and code generators
 
 Settings come from flags, else the environment, else ./auditlog.toml or the file
@@ -73,12 +86,16 @@ enum Command {
     AcknowledgeRollback(acknowledge::AcknowledgeArgs),
     /// Print a token that a service with the same settings takes
     Token(Box<token::TokenArgs>),
+    /// Write a scope's events into a CSV file that proves itself, with its manifest beside it
+    Export(Box<export::ExportArgs>),
+    /// Check that a log, or an exported file, is what was sealed, and name what is not; exit code 3 if so
+    Verify(Box<verify::VerifyArgs>),
     /// Write the protobuf descriptor set of the API to standard output
     Descriptor,
 }
 
 /// Where the settings of a command come from, beside its flags.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 struct FileArg {
     /// Configuration file; it must exist [default: ./auditlog.toml if there is one]
     #[arg(id = "config", long, value_name = "FILE")]
@@ -110,10 +127,42 @@ enum CliError {
     KeyFile(#[from] KeyFileError),
     #[error("--tenant: {0:?} is no tenant id, which is like [A-Za-z0-9][A-Za-z0-9._~-]{{0,127}}")]
     Tenant(String),
+    #[error("--verifier-key is for {found}, which is not the log of tenants/{tenant}")]
+    KeyOfOtherLog { found: String, tenant: String },
+    #[error("{}: the checkpoint is of {found}, which is not the log of tenants/{tenant}", .file.display())]
+    OtherLog { file: PathBuf, found: String, tenant: String },
+    #[error("{}: {error}", .file.display())]
+    Checkpoint { file: PathBuf, error: CheckpointError },
+    #[error("--write-checkpoint takes --address: a checkpoint is signed, and only the service has the key")]
+    OnlyServiceSigns,
+    #[error("--address is missing: where is the service?")]
+    NoAddress,
+    #[error("--address and --database-url are two logs: name one")]
+    TwoLogs,
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("the service: {0}")]
+    Call(Box<CallFailed>),
+    #[error("the export cannot be completed: {0}")]
+    Export(String),
+    #[error("{} {problem}", .file.display())]
+    Output { file: PathBuf, problem: &'static str },
+    #[error("it does not hold: {0} finding(s)")]
+    DoesNotHold(u64),
+    #[error("cannot {what} {}", .file.display())]
+    File { what: &'static str, file: PathBuf, source: io::Error },
     #[error("cannot {0}")]
     Io(&'static str, #[source] io::Error),
     #[error("cannot record the sample events")]
     Demo(#[source] Box<dyn Error + Send + Sync>),
+}
+
+impl From<CallFailed> for CliError {
+    fn from(failed: CallFailed) -> Self {
+        Self::Call(Box::new(failed))
+    }
 }
 
 /// Runs the command that the process was started with.
@@ -163,6 +212,8 @@ impl Cli {
             Some(Command::Key(key)) => key.run(),
             Some(Command::AcknowledgeRollback(acknowledge)) => acknowledge.run(),
             Some(Command::Token(token)) => token.run(),
+            Some(Command::Export(export)) => export.run(),
+            Some(Command::Verify(verify)) => verify.run(),
             Some(Command::Descriptor) => descriptor::run(),
         }
     }
@@ -182,9 +233,28 @@ impl CliError {
             | Self::NoAdminAddress
             | Self::NoSigningKey
             | Self::Jwt(_)
-            | Self::Tenant(_) => ExitCode::from(2),
+            | Self::Tenant(_)
+            | Self::KeyOfOtherLog { .. }
+            | Self::OnlyServiceSigns
+            | Self::TwoLogs
+            | Self::NoAddress
+            | Self::Output { .. } => ExitCode::from(2),
+            Self::DoesNotHold(_) => ExitCode::from(3),
             _ => ExitCode::FAILURE,
         }
+    }
+}
+
+/// Refuses what is no tenant's id, and a key that is for another log.
+fn require_tenant(tenant: &str, key: Option<&VerifierKey>) -> Result<(), CliError> {
+    if !is_id(tenant) {
+        return Err(CliError::Tenant(tenant.to_owned()));
+    }
+    match key.map(VerifierKey::name) {
+        Some(name) if !log_name(name).ends_with(&format!("/tenants/{tenant}")) => {
+            Err(CliError::KeyOfOtherLog { found: name.to_owned(), tenant: tenant.to_owned() })
+        }
+        _ => Ok(()),
     }
 }
 

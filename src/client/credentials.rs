@@ -85,7 +85,7 @@ impl Credentials {
     }
 
     /// The claims as call metadata, read once more the way the service will: better a word here than at the first call.
-    pub(super) fn metadata(&self) -> Result<MetadataMap, CredentialsInvalid> {
+    pub(crate) fn metadata(&self) -> Result<MetadataMap, CredentialsInvalid> {
         match &self.token {
             Some(token) => self.of_token(token),
             None => self.of_claims(),

@@ -170,7 +170,8 @@ impl Emitter {
     }
 }
 
-fn endpoint(address: &str, tls: ClientTls) -> Result<Endpoint, ClientError> {
+/// The service at `address`; over TLS where that begins with `https://`.
+pub(crate) fn endpoint(address: &str, tls: ClientTls) -> Result<Endpoint, ClientError> {
     let mut endpoint = Endpoint::from_shared(address.to_owned()).map_err(connect_failed(address))?;
     if endpoint.uri().scheme_str() == Some("https") {
         endpoint = endpoint.tls_config(tls.config()).map_err(connect_failed(address))?;

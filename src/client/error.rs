@@ -96,7 +96,7 @@ impl ClientError {
 }
 
 impl CallFailed {
-    pub(super) fn new(status: Status, attempts: u32) -> Self {
+    pub(crate) fn new(status: Status, attempts: u32) -> Self {
         Self { details: status.get_error_details(), status, attempts }
     }
 
@@ -142,7 +142,7 @@ impl CallFailed {
     }
 
     /// How long the service asks to wait.
-    pub(super) fn asked_delay(&self) -> Duration {
+    pub(crate) fn asked_delay(&self) -> Duration {
         self.details.retry_info().and_then(|info| info.retry_delay).unwrap_or_default()
     }
 }

@@ -38,10 +38,12 @@ pub use crate::model::{ActionType, ActorType, Timestamp};
 pub use batch::{MAX_BATCH_BYTES, MAX_BATCH_EVENTS};
 pub use credentials::{Credentials, CredentialsInvalid};
 pub use emitter::Emitter;
+pub(crate) use emitter::endpoint;
 pub use error::{CallFailed, ClientError, NotRecorded, Violation};
 pub use event::{InvalidEventId, NewEvent, TimeOutOfRange};
 pub use receipt::Receipt;
 pub use retry::RetryPolicy;
+pub(crate) use retry::jittered;
 pub use tls::ClientTls;
 
 /// The examples of the documentation compile: they are tests of this one.

@@ -40,7 +40,7 @@ impl Default for RetryPolicy {
 
 impl RetryPolicy {
     /// Makes `call`, which is told how long it may take, until it succeeds, fails for good, or the time is up.
-    pub(super) async fn run<T, F>(&self, call: impl Fn(Duration) -> F) -> Result<T, CallFailed>
+    pub(crate) async fn run<T, F>(&self, call: impl Fn(Duration) -> F) -> Result<T, CallFailed>
     where
         F: Future<Output = Result<T, Status>>,
     {
@@ -71,13 +71,13 @@ impl RetryPolicy {
         timeout(limit, call(limit)).await.unwrap_or_else(late)
     }
 
-    fn wait_after(&self, failures: u32) -> Duration {
+    pub(crate) fn wait_after(&self, failures: u32) -> Duration {
         self.first_wait.saturating_mul(2_u32.saturating_pow(failures)).min(self.max_wait)
     }
 }
 
 /// Between one half and all of `wait`. Without randomness it is one half, and still a wait.
-fn jittered(wait: Duration) -> Duration {
+pub(crate) fn jittered(wait: Duration) -> Duration {
     let mut random = [0];
     let _ = getrandom::fill(&mut random);
     let half = wait / 2;

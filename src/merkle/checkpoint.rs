@@ -116,12 +116,12 @@ impl Checkpoint {
 
 /// The public key of one log, with the log's name.
 #[derive(Clone)]
-pub struct VerifierKey(StandardVerifier);
+pub struct VerifierKey(pub(super) StandardVerifier, pub(super) String);
 
 impl VerifierKey {
     /// Reads `name+hash+base64`.
     pub fn parse(text: &str) -> Result<Self, CheckpointError> {
-        Ok(Self(StandardVerifier::new(text.trim())?))
+        Ok(Self(StandardVerifier::new(text.trim())?, text.trim().to_owned()))
     }
 
     /// The log's name.
@@ -129,7 +129,7 @@ impl VerifierKey {
         self.0.name()
     }
 
-    fn explain(&self, error: &NoteError) -> CheckpointError {
+    pub(super) fn explain(&self, error: &NoteError) -> CheckpointError {
         let name = self.name().to_owned();
         match error {
             NoteError::InvalidSignature { .. } => CheckpointError::InvalidSignature(name),

@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod append;
+mod audit;
 mod conn;
 mod error;
 mod events;
@@ -33,6 +34,7 @@ mod types;
 mod walk;
 
 pub use append::{Outcome, Writer};
+pub use audit::{AfterRow, AuditPage, AuditReader, AuditRow, NoteOnEvent, StoredHead, StoredTile};
 pub use error::StoreError;
 pub use events::{EventPage, PageBounds};
 pub use leaves::{LogHead, LogRows};

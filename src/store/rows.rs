@@ -111,7 +111,7 @@ pub(super) struct NewNote<'a> {
 /// A request's context as its JSON column holds it: empty fields are left out.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
-struct ContextJson {
+pub(super) struct ContextJson {
     #[serde(skip_serializing_if = "String::is_empty")]
     source_ip: String,
     #[serde(skip_serializing_if = "String::is_empty")]

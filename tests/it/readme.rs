@@ -237,7 +237,7 @@ fn the_table_of_errors_is_complete() {
 }
 
 /// The pages, as they are linked to.
-const PAGES: [(&str, &str); 10] = [
+const PAGES: [(&str, &str); 11] = [
     ("README.md", README),
     ("CONTRIBUTING.md", include_str!("../../CONTRIBUTING.md")),
     ("docs/deploy.md", DEPLOY),
@@ -247,6 +247,7 @@ const PAGES: [(&str, &str); 10] = [
     ("docs/reading.md", READING),
     ("docs/security.md", SECURITY),
     ("docs/settings.md", SETTINGS),
+    ("docs/verify.md", include_str!("../../docs/verify.md")),
     ("SECURITY.md", include_str!("../../SECURITY.md")),
 ];
 

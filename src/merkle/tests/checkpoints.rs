@@ -155,3 +155,28 @@ fn a_manifest_is_never_a_checkpoint() {
         assert!(matches!(key().sign_note(name, "text\n"), Err(CheckpointError::Name(_))), "{name:?}");
     }
 }
+
+#[test]
+fn the_key_of_a_log_is_good_for_each_of_its_epochs_and_that_of_an_epoch_for_no_other() {
+    let key = CheckpointKey::from_seed(&[7; 32]);
+    let verifier = |name: &str| VerifierKey::parse(&key.verifier_key(name)).unwrap();
+    let (log, second) = ("a.example/tenants/acme", "a.example/tenants/acme/epochs/2");
+    let note = |origin: &str| Checkpoint { origin: origin.to_owned(), size: 1, root: [1; 32] }.sign(&key).unwrap();
+    for (origin, name, holds) in [
+        (log, log, true),
+        (second, log, true),
+        (second, second, true),
+        (log, second, false),
+        ("a.example/tenants/acme/epochs/3", second, false),
+        ("a.example/tenants/acmf", log, false),
+        ("a.example/tenants/acme/epochs/x", log, false),
+    ] {
+        assert_eq!(Checkpoint::verify_any_epoch(&note(origin), &verifier(name)).is_ok(), holds, "{origin} {name}");
+    }
+    let other = VerifierKey::parse(&CheckpointKey::from_seed(&[8; 32]).verifier_key(log)).unwrap();
+    assert!(Checkpoint::verify_any_epoch(&note(second), &other).is_err());
+    let exports = verifier(log).under("a.example/tenants/acme/exports").unwrap();
+    let signed = key.sign_note("a.example/tenants/acme/exports", "text\n").unwrap();
+    assert_eq!(exports.verify_note(&signed).unwrap(), "text\n");
+    assert!(exports.verify_note(&signed.replacen("text", "texu", 1)).is_err());
+}

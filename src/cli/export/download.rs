@@ -1,0 +1,138 @@
+//! The call, as often as it takes.
+
+use sha2::{Digest as _, Sha256};
+use tonic::{Code, Status, metadata::MetadataMap};
+
+use crate::{
+    cli::{CliError, progress::Progress, remote::Remote},
+    client::{CallFailed, RetryPolicy, jittered},
+    proto::auditlog::v1::{ExportCsvRequest, audit_log_service_client::AuditLogServiceClient},
+};
+
+use super::part::Part;
+
+const LOG_SIZE: &str = "x-audit-log-size";
+const ROW_COUNT: &str = "x-audit-row-count";
+const SHA256: &str = "x-audit-sha256";
+const MANIFEST: &str = "x-audit-manifest-bin";
+
+/// An export that is under way.
+pub(super) struct Download<'r> {
+    pub(super) remote: &'r Remote,
+    pub(super) request: ExportCsvRequest,
+    pub(super) part: Part,
+    pub(super) retries: u32,
+}
+
+/// An export of which all has come.
+pub(super) struct Complete {
+    pub(super) part: Part,
+    pub(super) rows: u64,
+    pub(super) sha256: [u8; 32],
+    pub(super) log_size: i64,
+    pub(super) manifest: Option<String>,
+}
+
+/// What one reply has said and sent.
+struct Reply {
+    trailing: MetadataMap,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl Download<'_> {
+    /// Takes the export up again until it is complete, or nothing more comes of it.
+    pub(super) async fn run(mut self) -> Result<Complete, CliError> {
+        let (progress, policy) = (Progress::endless("bytes"), RetryPolicy::default());
+        let (mut failures, mut total) = (0, 0);
+        loop {
+            let before = total;
+            match self.attempt(&progress, &mut total).await {
+                Ok(reply) => {
+                    progress.end();
+                    return self.complete(reply);
+                }
+                Err(CliError::Call(failed)) if failed.is_temporary() => {
+                    failures = if total > before { 0 } else { failures + 1 };
+                    if failures > self.retries {
+                        return Err(CliError::Call(failed));
+                    }
+                    let wait = failed.asked_delay().saturating_add(jittered(policy.wait_after(failures + 1)));
+                    progress.at_with(total, format!("broken off, trying again: {failed}"));
+                    tokio::time::sleep(wait).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// One call. It goes on behind the last row that is complete.
+    async fn attempt(&mut self, progress: &Progress, total: &mut u64) -> Result<Reply, CliError> {
+        let after = self.part.cut()?;
+        let (log_size, after_event_id) = match after {
+            Some(event_id) => (self.part.log_size, event_id),
+            None => (0, String::new()),
+        };
+        let is_resumed = !after_event_id.is_empty();
+        let request = ExportCsvRequest { log_size, after_event_id, ..self.request.clone() };
+        let mut client = AuditLogServiceClient::new(self.remote.channel.clone());
+        let response = client.export_csv(self.remote.request(request)).await.map_err(failed)?;
+        let told = response.metadata().get(LOG_SIZE).and_then(|size| size.to_str().ok()?.parse().ok());
+        let told: i64 = told.ok_or_else(|| CliError::Export(format!("the service does not tell {LOG_SIZE}")))?;
+        if is_resumed && told != self.part.log_size {
+            return Err(CliError::Export(format!("it was of log size {}, and goes on at {told}", self.part.log_size)));
+        }
+        self.part.remember(&self.request, told)?;
+        let mut stream = response.into_inner();
+        let (mut hash, mut bytes) = (Sha256::new(), 0);
+        while let Some(piece) = stream.message().await.map_err(failed)? {
+            self.part.write(&piece.data)?;
+            hash.update(&piece.data);
+            bytes += piece.data.len() as u64;
+            *total += piece.data.len() as u64;
+            progress.at_with(*total, format!("log size {told}"));
+        }
+        let trailing = stream.trailers().await.map_err(failed)?.unwrap_or_default();
+        match trailing.contains_key(SHA256) {
+            true => Ok(Reply { trailing, hash, bytes }),
+            // Something on the way has ended the stream as if it were complete.
+            false => Err(failed(Status::new(Code::Unavailable, "the export ended without its sums"))),
+        }
+    }
+
+    /// Compares all sums.
+    fn complete(mut self, reply: Reply) -> Result<Complete, CliError> {
+        let text = |key| reply.trailing.get(key).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let told = text(SHA256);
+        let found = hex::encode(reply.hash.finalize());
+        if told != found {
+            let bytes = reply.bytes;
+            return Err(CliError::Export(format!("{SHA256} is {told}, and the {bytes} bytes that came have {found}")));
+        }
+        if text(ROW_COUNT).parse::<u64>().is_err() {
+            return Err(CliError::Export(format!("the service does not tell {ROW_COUNT}")));
+        }
+        let manifest =
+            reply.trailing.get_bin(MANIFEST).map(|note| note.to_bytes().map(|bytes| String::from_utf8(bytes.to_vec())));
+        let manifest = match manifest {
+            None => None,
+            Some(Ok(Ok(note))) => Some(note),
+            Some(_) => return Err(CliError::Export(format!("{MANIFEST} is no text"))),
+        };
+        let (sha256, rows) = (self.part.sha256()?, self.part.rows());
+        if let Some(note) = &manifest {
+            let manifest = crate::verify::Manifest::read(note, None);
+            let manifest = manifest.map_err(|error| CliError::Export(error.to_string()))?;
+            if (manifest.sha256, manifest.row_count) != (sha256, rows) {
+                return Err(CliError::Export(
+                    "the manifest is of another file: was a body erased meanwhile? Export anew".to_owned(),
+                ));
+            }
+        }
+        Ok(Complete { rows, sha256, log_size: self.part.log_size, manifest, part: self.part })
+    }
+}
+
+fn failed(status: Status) -> CliError {
+    CallFailed::new(status, 1).into()
+}

@@ -1,0 +1,88 @@
+//! `auditlog export`: a CSV file that proves itself, with its manifest beside it.
+
+mod download;
+mod part;
+mod request;
+
+use std::{
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use self::{
+    download::{Complete, Download},
+    part::Part,
+    request::WhatArgs,
+};
+use super::{
+    CliError,
+    remote::{RemoteArgs, block_on},
+    verify::write_text,
+};
+
+const EXPLAINED: &str = "\
+Rows go to FILE.part until the last one has come and all sums agree; only then it becomes
+FILE, with FILE.manifest beside it. A connection that breaks is taken up where it broke. If the
+command itself is interrupted, the same command with --resume goes on.
+
+  auditlog verify --csv FILE --manifest FILE.manifest --verifier-key KEY
+shows what the file proves.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXPLAINED)]
+pub(super) struct ExportArgs {
+    #[command(flatten)]
+    what: WhatArgs,
+    /// File to write; it must not be there yet
+    #[arg(id = "output", long, value_name = "FILE")]
+    output: PathBuf,
+    /// Go on with an export that was interrupted
+    #[arg(id = "resume", long)]
+    resume: bool,
+    /// How often to try again when a connection breaks before anything more has come
+    #[arg(id = "retries", long, value_name = "N", default_value_t = 8)]
+    retries: u32,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+impl ExportArgs {
+    pub(super) fn run(self) -> Result<(), CliError> {
+        if self.remote.address.is_none() {
+            return Err(CliError::NoAddress);
+        }
+        let request = self.what.request();
+        let part = match self.resume {
+            true => Part::reopen(&self.output, &request)?,
+            false => Part::begin(&self.output)?,
+        };
+        let work = async {
+            let remote = self.remote.connect()?;
+            Download { remote: &remote, request, part, retries: self.retries }.run().await
+        };
+        let complete = block_on(work)?;
+        let manifest = manifest_of(&self.output);
+        if let Some(note) = &complete.manifest {
+            write_text(&manifest, note)?;
+        }
+        complete.part.finish()?;
+        print(&self.output, &manifest, &complete).map_err(|error| CliError::Io("write to standard output", error))
+    }
+}
+
+fn manifest_of(output: &Path) -> PathBuf {
+    part::beside(output, ".manifest")
+}
+
+fn print(output: &Path, manifest: &Path, complete: &Complete) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "file: {}", output.display())?;
+    writeln!(out, "rows: {}", complete.rows)?;
+    writeln!(out, "sha256: {}", hex::encode(complete.sha256))?;
+    writeln!(out, "log size: {}", complete.log_size)?;
+    match &complete.manifest {
+        Some(_) => writeln!(out, "manifest: {}", manifest.display())?,
+        None => writeln!(out, "manifest: none, because the service has no key to sign one with")?,
+    }
+    out.flush()
+}

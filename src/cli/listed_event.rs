@@ -1,0 +1,105 @@
+//! From the service's messages back to the model, so that leaves can be made anew. What is not there or does not fit is
+//! said: these messages are what is to be verified.
+
+use crate::{
+    model::{
+        ActionType, Actor, ActorType, Content, Erasure, Event, EventBody, EventName, FieldChange, NoteBody,
+        RequestContext, Resource, Sealed, TimeId, Timestamp, UpdateNote,
+    },
+    proto::auditlog::v1 as proto,
+};
+
+type Read<T> = Result<T, String>;
+
+/// An event of the service.
+pub(super) fn read(event: proto::Event) -> Read<Event> {
+    let action = match event.action_type() {
+        proto::ActionType::Create => ActionType::Create,
+        proto::ActionType::Update => ActionType::Update,
+        proto::ActionType::Delete => ActionType::Delete,
+        proto::ActionType::Unspecified => return Err("action_type is none".to_owned()),
+    };
+    let (scope, id) = EventName::split(&event.name).map_err(|error| format!("name {error}"))?;
+    let id = TimeId::parse(id).map_err(|error| format!("name {error}"))?;
+    if time("event_time", event.event_time)? != id.time() {
+        return Err("event_time is not the time of the event_id".to_owned());
+    }
+    let resource = event.resource.ok_or("resource is absent")?;
+    let resource_type = resource.r#type.clone();
+    let (body, body_commitment) = match event.erasure {
+        Some(erasure) => {
+            let erasure = Erasure { time: time("erase_time", erasure.erase_time)?, reason: erasure.reason };
+            (Err(erasure), bytes("body_commitment", &event.body_commitment)?)
+        }
+        None => {
+            let content = Content {
+                resource: Resource { kind: resource.r#type, id: resource.id, name: resource.name },
+                actor: actor("actor", event.actor)?,
+                message: event.message,
+                changes: event.changes.into_iter().map(change).collect(),
+                context: event.context.map(context),
+                attributes: event.attributes,
+            };
+            let recorder = actor("recorder", event.recorder)?;
+            (Ok(EventBody { content, recorder, salt: bytes("salt", &event.salt)? }), [0; 32])
+        }
+    };
+    let sealed = sealed("record_time", event.record_time, event.leaf_index, body_commitment)?;
+    let notes = event.update_notes.into_iter().map(note).collect::<Read<_>>()?;
+    Ok(Event { name: EventName { scope, id }, action, resource_type, sealed, body, notes })
+}
+
+fn note(note: proto::UpdateNote) -> Read<UpdateNote> {
+    let (body, body_commitment) = match note.author {
+        None => (None, bytes("update_notes.body_commitment", &note.body_commitment)?),
+        author => {
+            let author = actor("update_notes.author", author)?;
+            let salt = bytes("update_notes.salt", &note.salt)?;
+            (Some(NoteBody { author, text: note.text, salt }), [0; 32])
+        }
+    };
+    let id = TimeId::parse(&note.note_id).map_err(|error| format!("update_notes.note_id {error}"))?;
+    let sealed = sealed("update_notes.create_time", note.create_time, note.leaf_index, body_commitment)?;
+    Ok(UpdateNote { id, sealed, body })
+}
+
+fn sealed(
+    field: &str,
+    at: Option<prost_types::Timestamp>,
+    leaf_index: Option<i64>,
+    body_commitment: [u8; 32],
+) -> Read<Sealed> {
+    let leaf_index = leaf_index.filter(|index| *index >= 0).ok_or("leaf_index is absent or negative")?;
+    Ok(Sealed { record_time: time(field, at)?, leaf_index, body_commitment })
+}
+
+fn time(field: &str, time: Option<prost_types::Timestamp>) -> Read<Timestamp> {
+    let time = time.ok_or_else(|| format!("{field} is absent"))?;
+    let nanos = u32::try_from(time.nanos).ok().filter(|nanos| nanos % 1000 == 0);
+    let time = nanos.and_then(|nanos| Timestamp::from_timestamp(time.seconds, nanos));
+    time.ok_or_else(|| format!("{field} is no time in whole microseconds"))
+}
+
+fn bytes<const N: usize>(field: &str, bytes: &[u8]) -> Read<[u8; N]> {
+    bytes.try_into().map_err(|_| format!("{field} has {} bytes instead of {N}", bytes.len()))
+}
+
+fn actor(field: &str, actor: Option<proto::Actor>) -> Read<Actor> {
+    let actor = actor.ok_or_else(|| format!("{field} is absent"))?;
+    let kind = match actor.r#type() {
+        proto::ActorType::User => ActorType::User,
+        proto::ActorType::Service => ActorType::Service,
+        proto::ActorType::System => ActorType::System,
+        proto::ActorType::Unspecified => return Err(format!("{field}.type is none")),
+    };
+    Ok(Actor { kind, id: actor.id, name: actor.name })
+}
+
+fn change(change: proto::FieldChange) -> FieldChange {
+    FieldChange { field: change.field, old_value: change.old_value, new_value: change.new_value }
+}
+
+fn context(context: proto::RequestContext) -> RequestContext {
+    let proto::RequestContext { source_ip, user_agent, request_id, trace_id } = context;
+    RequestContext { source_ip, user_agent, request_id, trace_id }
+}

@@ -1,0 +1,207 @@
+//! An exported file.
+
+use std::{fs::File, future::ready, io::BufReader, path::PathBuf};
+
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
+
+use crate::{
+    cli::{CliError, progress::Progress, remote::Remote},
+    merkle::{Hash, VerifierKey, verify_inclusion},
+    model::{
+        Event,
+        leaf::{self, leaf_hash},
+    },
+    proto::auditlog::v1::{GetInclusionProofRequest, proof_service_client::ProofServiceClient},
+    verify::{CsvRow, CsvRows, Findings, Manifest, check_export, row_name},
+};
+
+use super::{Report, saved};
+
+/// How many proofs are asked for at once.
+const CALLS_IN_FLIGHT: usize = 32;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ExportedArgs {
+    /// Exported file to verify, instead of a log
+    #[arg(id = "csv", long, value_name = "FILE", requires = "manifest")]
+    pub(super) csv: Option<PathBuf>,
+    /// Its manifest
+    #[arg(id = "manifest", long, value_name = "FILE", requires = "csv")]
+    manifest: Option<PathBuf>,
+    /// Have the service prove that each row and note of the file is in the log; takes --address
+    #[arg(id = "proofs", long, requires_all = ["csv", "address"])]
+    pub(super) proofs: bool,
+}
+
+impl ExportedArgs {
+    /// Verifies the file; with a service, by its proofs too.
+    pub(super) fn verify(
+        &self,
+        key: Option<&VerifierKey>,
+        proofs: impl FnOnce(&Self, &Manifest, &mut Findings) -> Result<u64, CliError>,
+    ) -> Result<Report, CliError> {
+        let note = saved::read_text(self.manifest.as_deref().unwrap_or("".as_ref()))?;
+        let file = self.open()?;
+        let manifest = match Manifest::read(&note, key) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                let mut findings = Findings::default();
+                findings.add("the manifest", error);
+                return Ok(Report::new(findings));
+            }
+        };
+        let bytes = file.get_ref().metadata().map_or(0, |metadata| metadata.len());
+        let progress = Progress::new("bytes");
+        let mut export = check_export(file, &manifest, |done| progress.at(done, bytes.max(done)));
+        progress.end();
+        let proved = match self.proofs && manifest.proof_columns {
+            true => Some(proofs(self, &manifest, &mut export.findings)?),
+            false => None,
+        };
+        let mut report = Report::new(export.findings);
+        report.line("export", format!("{}, log size {}", manifest.parent, manifest.log_size));
+        report.line("rows", export.rows);
+        report.line("leaves", export.leaves);
+        explain(&mut report, &manifest, key, proved);
+        Ok(report)
+    }
+
+    fn open(&self) -> Result<BufReader<File>, CliError> {
+        let path = self.csv.clone().unwrap_or_default();
+        let file = File::open(&path).map_err(|source| CliError::File { what: "read", file: path, source })?;
+        Ok(BufReader::new(file))
+    }
+
+    /// Has each row and note proved. How many proofs held.
+    pub(super) async fn prove(
+        &self,
+        remote: &Remote,
+        manifest: &Manifest,
+        findings: &mut Findings,
+    ) -> Result<u64, CliError> {
+        let Ok(rows) = CsvRows::open(self.open()?) else { return Ok(0) };
+        let prover = Prover { remote, manifest };
+        let progress = Progress::new("proofs");
+        let mut asked = 0;
+        let proofs = claims(rows).map(|claim| prover.prove(claim)).buffered(CALLS_IN_FLIGHT);
+        let failed = proofs.inspect_ok(|_| {
+            asked += 1;
+            progress.at(asked, asked);
+        });
+        let failed: Vec<(String, String)> = failed
+            .try_filter_map(|problem| ready(Ok(problem)))
+            .try_fold(Vec::new(), |mut failed, problem| {
+                failed.push(problem);
+                ready(Ok(failed))
+            })
+            .await?;
+        progress.end();
+        let held = asked - failed.len() as u64;
+        failed.into_iter().for_each(|(name, problem)| findings.add(name, problem));
+        Ok(held)
+    }
+}
+
+/// That something of the file is a leaf of the log.
+struct Claim {
+    name: String,
+    event: String,
+    note_id: String,
+    leaf_index: i64,
+    leaf: Vec<u8>,
+}
+
+/// The claims of all rows. Rows that cannot be read were found already.
+fn claims(rows: CsvRows<BufReader<File>>) -> impl Stream<Item = Claim> {
+    let rows = stream::unfold(rows, |mut rows| ready(rows.next_row().ok().flatten().map(|row| (row, rows))));
+    rows.flat_map(|row| stream::iter(claims_of(row)))
+}
+
+fn claims_of(row: CsvRow) -> Vec<Claim> {
+    let Ok(Event { name, sealed, notes, .. }) = &row.event else { return Vec::new() };
+    let Ok(event) = &row.event else { return Vec::new() };
+    let row_name = row_name(row.number, &row.id);
+    let mut claims = vec![Claim {
+        name: row_name.clone(),
+        event: name.to_string(),
+        note_id: String::new(),
+        leaf_index: sealed.leaf_index,
+        leaf: leaf::of_event(event),
+    }];
+    claims.extend(notes.iter().map(|note| Claim {
+        name: format!("the note {} in {row_name}", note.id),
+        event: name.to_string(),
+        note_id: note.id.to_string(),
+        leaf_index: note.sealed.leaf_index,
+        leaf: leaf::of_note(name, note),
+    }));
+    claims
+}
+
+struct Prover<'p> {
+    remote: &'p Remote,
+    manifest: &'p Manifest,
+}
+
+impl Prover<'_> {
+    /// The claim's name and what is wrong with it, if something is.
+    async fn prove(&self, claim: Claim) -> Result<Option<(String, String)>, CliError> {
+        let client = ProofServiceClient::new(self.remote.channel.clone());
+        let tree_size = i64::try_from(self.manifest.log_size).unwrap_or(i64::MAX);
+        let request = GetInclusionProofRequest { name: claim.event, tree_size, note_id: claim.note_id };
+        let send = |request| {
+            let mut client = client.clone();
+            async move { client.get_inclusion_proof(request).await }
+        };
+        let proof = match self.remote.call(request, send).await {
+            Ok(proof) => proof,
+            Err(CliError::Call(failed)) if is_answer(&failed) => {
+                return Ok(Some((claim.name, format!("the service does not prove it: {failed}"))));
+            }
+            Err(error) => return Err(error),
+        };
+        if proof.leaf_index() != claim.leaf_index {
+            let problem = format!("leaf_index {} is {} in the log", claim.leaf_index, proof.leaf_index());
+            return Ok(Some((claim.name, problem)));
+        }
+        let hashes: Option<Vec<Hash>> = proof.hashes.into_iter().map(|hash| hash.try_into().ok()).collect();
+        let (place, size) = (u64::try_from(claim.leaf_index).unwrap_or(u64::MAX), self.manifest.log_size);
+        let root = &self.manifest.checkpoint.root;
+        let holds = |hashes: Vec<Hash>| verify_inclusion(&leaf_hash(&claim.leaf), place, size, root, &hashes).is_ok();
+        let problem = "a cell was changed: it does not make the leaf that the log has at its place";
+        Ok((!hashes.is_some_and(holds)).then(|| (claim.name, problem.to_owned())))
+    }
+}
+
+/// Whether the service says something of the row, and not of the caller or itself.
+fn is_answer(failed: &crate::client::CallFailed) -> bool {
+    use tonic::Code::{DataLoss, FailedPrecondition, InvalidArgument, NotFound};
+    matches!(failed.code(), NotFound | InvalidArgument | DataLoss | FailedPrecondition)
+        || failed.code() == tonic::Code::Internal && !failed.is_temporary()
+}
+
+/// What all this shows, and what it does not.
+fn explain(report: &mut Report, manifest: &Manifest, key: Option<&VerifierKey>, proved: Option<u64>) {
+    let is_rebuilt = manifest.is_of_whole_log() && manifest.proof_columns;
+    report.shown("the file is, byte for byte, the one that the manifest is about, with all of its rows");
+    match key {
+        Some(key) => report.shown(format!("manifest and checkpoint are signed by the key of {}", key.name())),
+        None => {
+            report.not_shown("that the operator's key has signed the manifest and its checkpoint: give --verifier-key")
+        }
+    }
+    if is_rebuilt {
+        report.shown(format!(
+            "complete and genuine: the rows and notes are all {} leaves of the log, and make the root of its checkpoint",
+            manifest.log_size
+        ));
+    } else {
+        report.not_shown("that no row is missing: of a part of the log, that is the service's word (the manifest)");
+    }
+    match proved {
+        Some(count) => report.shown(format!("each of the {count} rows and notes is in the log of the checkpoint")),
+        None if is_rebuilt => (),
+        None if manifest.proof_columns => report.not_shown("that the rows are in the log: --proofs shows it"),
+        None => report.not_shown("that the rows are in the log: the file was exported without proof_columns"),
+    }
+}

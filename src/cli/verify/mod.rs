@@ -1,0 +1,106 @@
+//! `auditlog verify`: holds a log, or an exported file, against what was sealed.
+
+mod client;
+mod database;
+mod exported;
+mod report;
+mod saved;
+
+use crate::{
+    config::settings::DatabaseSettings,
+    merkle::{Checkpoint, CheckpointError, VerifierKey},
+    verify::{Findings, Manifest},
+};
+
+use self::report::Report;
+pub(super) use self::saved::write_text;
+use super::{
+    CliError, FileArg,
+    remote::{RemoteArgs, block_on},
+};
+
+const EXPLAINED: &str = "\
+A tenant's log, as its service shows it or straight from the database:
+  auditlog verify --tenant acme --address https://audit.example.com --token-file token
+  auditlog verify --tenant acme --database-url sqlite://auditlog.db
+
+An exported file, with the manifest that auditlog export has put beside it:
+  auditlog verify --csv acme.csv --manifest acme.csv.manifest --verifier-key KEY
+
+Give the verifier key that the operator has printed with auditlog key show, not one that
+comes from the server that you check. What was shown, and what was not, stands in the
+last lines of the output.
+
+Exit codes: 0 all holds, 1 it could not be checked, 2 wrong command line or settings,
+3 it does not hold: the output names what is wrong.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXPLAINED)]
+pub(super) struct VerifyArgs {
+    #[command(flatten)]
+    file: FileArg,
+    /// The tenant whose log to verify, as in tenants/{tenant}
+    #[arg(id = "tenant", long, value_name = "ID", required_unless_present = "csv", conflicts_with = "csv")]
+    tenant: Option<String>,
+    #[command(flatten)]
+    remote: RemoteArgs,
+    #[command(flatten)]
+    database: DatabaseSettings,
+    #[command(flatten)]
+    saved: saved::SavedArgs,
+    #[command(flatten)]
+    exported: exported::ExportedArgs,
+    /// Key of the tenant's log, which must have signed: name+hash+base64, as auditlog key show prints it in its last line
+    #[arg(id = "verifier_key", long = "verifier-key", value_name = "KEY", value_parser = verifier_key)]
+    verifier_key: Option<VerifierKey>,
+}
+
+impl VerifyArgs {
+    pub(super) fn run(self) -> Result<(), CliError> {
+        match (&self.tenant, &self.remote.address) {
+            (None, _) => self.verify_export(),
+            (Some(tenant), Some(_)) => self.verify_service(tenant),
+            (Some(tenant), None) => self.verify_database(tenant),
+        }
+    }
+
+    fn verify_export(&self) -> Result<(), CliError> {
+        let key = self.verifier_key.as_ref();
+        let prove = |exported: &exported::ExportedArgs, manifest: &Manifest, findings: &mut Findings| {
+            block_on(async { exported.prove(&self.remote.connect()?, manifest, findings).await })
+        };
+        self.exported.verify(key, prove)?.print()
+    }
+
+    fn verify_service(&self, tenant: &str) -> Result<(), CliError> {
+        if self.database.url.is_some() {
+            return Err(CliError::TwoLogs);
+        }
+        let saved = self.read_saved(tenant)?;
+        let question = client::Question { tenant, key: self.verifier_key.as_ref(), saved: saved.as_ref() };
+        let answer = block_on(async { client::verify(&self.remote.connect()?, &question).await })?;
+        answer.report.print()?;
+        match &self.saved.write {
+            Some(path) => saved::write_text(path, &answer.checkpoint),
+            None => Ok(()),
+        }
+    }
+
+    fn verify_database(&self, tenant: &str) -> Result<(), CliError> {
+        if self.saved.write.is_some() {
+            return Err(CliError::OnlyServiceSigns);
+        }
+        let saved = self.read_saved(tenant)?;
+        database::verify(&self.file, &self.database, tenant, saved.as_ref())?.print()
+    }
+
+    fn read_saved(&self, tenant: &str) -> Result<Option<Checkpoint>, CliError> {
+        let key = self.verifier_key.as_ref();
+        super::require_tenant(tenant, key)?;
+        self.saved.read(tenant, key)
+    }
+}
+
+fn verifier_key(text: &str) -> Result<VerifierKey, CheckpointError> {
+    VerifierKey::parse(text)
+}

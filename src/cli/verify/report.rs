@@ -1,0 +1,81 @@
+//! What is printed of a verification: lines of `key: value`, for people and for programs.
+
+use std::io;
+
+use crate::{
+    cli::CliError,
+    merkle::Checkpoint,
+    verify::{Findings, LogReport},
+};
+
+/// What was found.
+#[derive(Debug)]
+pub(super) struct Report {
+    lines: Vec<(&'static str, String)>,
+    findings: Findings,
+    shown: Vec<String>,
+    not_shown: Vec<String>,
+}
+
+impl Report {
+    pub(super) fn new(findings: Findings) -> Self {
+        Self { lines: Vec::new(), findings, shown: Vec::new(), not_shown: Vec::new() }
+    }
+
+    /// Of a whole log; `saved` is the checkpoint that it was compared with.
+    pub(super) fn of_log(scope: &str, log: LogReport, saved: Option<&Checkpoint>) -> Self {
+        let LogReport { size, root, events, notes, findings } = log;
+        let mut report = Self::new(findings);
+        report.line("log", scope);
+        report.line("size", size);
+        report.line("events", events);
+        report.line("notes", notes);
+        report.line("root", hex::encode(root));
+        if let Some(saved) = saved {
+            report.shown(format!("the log extends the saved checkpoint of {} leaves", saved.size));
+        }
+        report
+    }
+
+    pub(super) fn line(&mut self, key: &'static str, value: impl ToString) {
+        self.lines.push((key, value.to_string()));
+    }
+
+    /// Adds what all of it shows, if there is no finding.
+    pub(super) fn shown(&mut self, what: impl Into<String>) {
+        self.shown.push(what.into());
+    }
+
+    /// Adds what it does not show in any case.
+    pub(super) fn not_shown(&mut self, what: impl Into<String>) {
+        self.not_shown.push(what.into());
+    }
+
+    pub(super) fn holds(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    /// Prints it; the error is that it does not hold.
+    pub(super) fn print(&self) -> Result<(), CliError> {
+        self.write(&mut io::stdout().lock()).map_err(|error| CliError::Io("write to standard output", error))?;
+        match self.findings.total() {
+            0 => Ok(()),
+            total => Err(CliError::DoesNotHold(total)),
+        }
+    }
+
+    fn write(&self, out: &mut impl io::Write) -> io::Result<()> {
+        let total = self.findings.total();
+        self.lines.iter().try_for_each(|(key, value)| writeln!(out, "{key}: {value}"))?;
+        self.findings.kept().iter().try_for_each(|finding| writeln!(out, "finding: {finding}"))?;
+        if total > self.findings.kept().len() as u64 {
+            writeln!(out, "more findings: {}", total - self.findings.kept().len() as u64)?;
+        }
+        if self.holds() {
+            self.shown.iter().try_for_each(|what| writeln!(out, "shown: {what}"))?;
+            self.not_shown.iter().try_for_each(|what| writeln!(out, "not shown: {what}"))?;
+        }
+        writeln!(out, "result: {}", if self.holds() { "holds" } else { "does not hold" })?;
+        out.flush()
+    }
+}

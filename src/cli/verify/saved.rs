@@ -1,0 +1,69 @@
+//! The checkpoint that was saved earlier, and the one to save now.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use crate::merkle::{Checkpoint, CheckpointError, VerifierKey, log_name};
+
+use crate::cli::CliError;
+
+/// A checkpoint has some 300 bytes; with many signatures and extensions a few thousand.
+const MAX_BYTES: u64 = 1 << 20;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct SavedArgs {
+    /// Checkpoint that was saved earlier: the log must extend it
+    #[arg(id = "checkpoint", long = "checkpoint", value_name = "FILE", conflicts_with = "csv")]
+    pub(super) read: Option<PathBuf>,
+    /// File to save the present checkpoint in, if all holds; takes --address, since only the service signs
+    #[arg(id = "write_checkpoint", long = "write-checkpoint", value_name = "FILE", conflicts_with = "csv")]
+    pub(super) write: Option<PathBuf>,
+}
+
+impl SavedArgs {
+    /// Reads the saved checkpoint, which must be of the tenant's log.
+    pub(super) fn read(&self, tenant: &str, key: Option<&VerifierKey>) -> Result<Option<Checkpoint>, CliError> {
+        let Some(path) = &self.read else { return Ok(None) };
+        let text = read_text(path)?;
+        let checkpoint = parse(&text, key).map_err(|error| CliError::Checkpoint { file: path.clone(), error })?;
+        match log_name(&checkpoint.origin).ends_with(&format!("/tenants/{tenant}")) {
+            true => Ok(Some(checkpoint)),
+            false => {
+                Err(CliError::OtherLog { file: path.clone(), found: checkpoint.origin, tenant: tenant.to_owned() })
+            }
+        }
+    }
+}
+
+/// Reads a checkpoint; with a key, one that it has signed.
+pub(super) fn parse(text: &str, key: Option<&VerifierKey>) -> Result<Checkpoint, CheckpointError> {
+    match key {
+        Some(key) => Checkpoint::verify_any_epoch(text, key),
+        None => Checkpoint::parse(text),
+    }
+}
+
+/// Reads a small file of text.
+pub(super) fn read_text(path: &Path) -> Result<String, CliError> {
+    let failed = |source| CliError::File { what: "read", file: path.to_owned(), source };
+    match fs::metadata(path).map_err(failed)?.len() {
+        ..=MAX_BYTES => fs::read_to_string(path).map_err(failed),
+        _ => Err(failed(io::Error::other("the file is too large to be a signed note"))),
+    }
+}
+
+/// Writes a file so that it is there whole or not at all.
+pub(in crate::cli) fn write_text(path: &Path, text: &str) -> Result<(), CliError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || {
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(text.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().map_err(|source| CliError::File { what: "write", file: path.to_owned(), source })
+}

@@ -1,0 +1,62 @@
+//! Signed notes that are no checkpoints: the same key speaks under another name.
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use ed25519_dalek::VerifyingKey;
+use signed_note::{Note, VerifierList, new_ed25519_verifier_key};
+
+use super::{Checkpoint, CheckpointError, VerifierKey};
+
+/// The bytes of an Ed25519 key in a verifier key: 0x01, and the key.
+const KEY_BYTES: usize = 33;
+
+/// The text of a signed note, without looking at its signatures.
+pub fn note_text(note: &str) -> Result<String, CheckpointError> {
+    let note = Note::from_bytes(note.as_bytes()).map_err(|_| CheckpointError::Malformed)?;
+    text_of(&note)
+}
+
+fn text_of(note: &Note) -> Result<String, CheckpointError> {
+    String::from_utf8(note.text().to_vec()).map_err(|_| CheckpointError::Malformed)
+}
+
+/// The name of the log that a name is of: that of its first epoch. See [`epoch_name`](super::epoch_name).
+pub fn log_name(name: &str) -> &str {
+    match name.rsplit_once("/epochs/") {
+        Some((log, epoch)) if !epoch.is_empty() && epoch.bytes().all(|byte| byte.is_ascii_digit()) => log,
+        _ => name,
+    }
+}
+
+impl Checkpoint {
+    /// Reads a checkpoint of the key's log, in whichever of its epochs, that the key has signed. A key of a later epoch is for
+    /// that epoch alone.
+    pub fn verify_any_epoch(note: &str, key: &VerifierKey) -> Result<Self, CheckpointError> {
+        let origin = Self::parse(note)?.origin;
+        match log_name(&origin) == key.name() {
+            true => Self::verify(note, &key.under(&origin)?),
+            false => Self::verify(note, key),
+        }
+    }
+}
+
+impl VerifierKey {
+    /// The same public key under another name.
+    pub fn under(&self, name: &str) -> Result<Self, CheckpointError> {
+        let unnamed = || CheckpointError::Name(name.to_owned());
+        // Neither the name nor the hash has a plus sign, and base64 may.
+        let base64 = self.1.splitn(3, '+').nth(2).ok_or_else(unnamed)?;
+        let bytes = BASE64_STANDARD.decode(base64).map_err(|_| unnamed())?;
+        let key: &[u8; KEY_BYTES] = bytes.as_slice().try_into().map_err(|_| unnamed())?;
+        let [_, key @ ..] = key;
+        let key = VerifyingKey::from_bytes(key).map_err(|_| unnamed())?;
+        Self::parse(&new_ed25519_verifier_key(name, &key))
+    }
+
+    /// The text of a note that must be signed by this key under its name. Other signatures do not matter.
+    pub fn verify_note(&self, note: &str) -> Result<String, CheckpointError> {
+        let note = Note::from_bytes(note.as_bytes()).map_err(|_| CheckpointError::Malformed)?;
+        let known = VerifierList::new(vec![Box::new(self.0.clone())]);
+        note.verify(&known).map_err(|error| self.explain(&error))?;
+        text_of(&note)
+    }
+}

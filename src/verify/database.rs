@@ -1,0 +1,321 @@
+//! Verifying straight from the database: rows, tiles and head, each as it stands there.
+
+use std::{collections::VecDeque, mem, time::Duration};
+
+use crate::{
+    merkle::{Checkpoint, HASH_BYTES, Hash, TILE_BYTES, TILE_WIDTH},
+    model::Event,
+    store::{AfterRow, AuditPage, AuditReader, AuditRow, NoteOnEvent, StoreError, StoredHead, StoredTile},
+};
+
+use super::{
+    Findings, LogReport, Recomputed, compare_with_saved, leaves,
+    tree::{finished_tiles, root_of},
+};
+
+/// The most positions in a row that may be missing before the tree is given up: a head can claim any size.
+const MAX_GAP: u64 = 1 << 16;
+/// The levels of tiles that a log of 2^62 leaves has.
+const LEVELS: u8 = 8;
+
+/// Why a log could not be verified.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Verifies the log of one tenant in the database at `url`, over one connection that cannot write. No statement may take
+/// longer than `timeout`. `progress` is told how many leaves have passed, and how many there are.
+pub fn verify_database(
+    url: &str,
+    timeout: Duration,
+    tenant: &str,
+    saved: Option<&Checkpoint>,
+    progress: impl FnMut(u64, u64),
+) -> Result<LogReport, VerifyError> {
+    let mut reader = AuditReader::open(url, timeout, tenant)?;
+    Ok(check(&mut reader, tenant, saved, progress)?)
+}
+
+/// Verifies the log of one tenant. `progress` is told how many leaves have passed, and how many there are.
+fn check(
+    reader: &mut AuditReader,
+    tenant: &str,
+    saved: Option<&Checkpoint>,
+    progress: impl FnMut(u64, u64),
+) -> Result<LogReport, StoreError> {
+    let head = reader.head()?;
+    let mut check = DatabaseCheck {
+        reader,
+        log: format!("the log of tenants/{tenant}"),
+        size: head.as_ref().map_or(0, |head| u64::try_from(head.size).unwrap_or(0)),
+        tree: Recomputed::new(saved.map(|saved| saved.size)),
+        is_tree_lost: false,
+        next: 0,
+        window: Vec::new(),
+        last: String::new(),
+        report: LogReport { size: 0, root: [0; 32], events: 0, notes: 0, findings: Findings::default() },
+    };
+    check.walk(progress)?;
+    check.close_window()?;
+    if let Some(head) = head.filter(|_| !check.is_tree_lost) {
+        check.compare_frontier(&head);
+    }
+    check.find_strays()?;
+    check.finish(saved)
+}
+
+struct DatabaseCheck<'r> {
+    reader: &'r mut AuditReader,
+    log: String,
+    /// What the head says.
+    size: u64,
+    tree: Recomputed,
+    is_tree_lost: bool,
+    /// The position that comes next.
+    next: u64,
+    /// The leaves of the tile that is being walked through: name, and the hash in the row, if there is a row.
+    window: Vec<(String, Option<Hash>)>,
+    /// What has the position before.
+    last: String,
+    report: LogReport,
+}
+
+impl DatabaseCheck<'_> {
+    /// Events and notes as one sequence.
+    fn walk(&mut self, mut progress: impl FnMut(u64, u64)) -> Result<(), StoreError> {
+        let below = i64::try_from(self.size).unwrap_or(i64::MAX);
+        let (mut events, mut notes) = (Rows::<Event>::default(), Rows::<NoteOnEvent>::default());
+        loop {
+            let page = events.fill(|after| self.reader.events(after, below))?;
+            let page = notes.fill(|after| self.reader.notes(after, below))? || page;
+            if page {
+                progress(self.next, self.size);
+            }
+            match (events.place(), notes.place()) {
+                (None, None) => break,
+                (Some(event), note) if note.is_none_or(|note| event <= note) => {
+                    events.page.pop_front().into_iter().try_for_each(|row| self.event(row))?;
+                }
+                _ => notes.page.pop_front().into_iter().try_for_each(|row| self.note(row))?,
+            }
+        }
+        self.skip_to(self.size)?;
+        progress(self.next, self.size);
+        Ok(())
+    }
+
+    fn event(&mut self, row: AuditRow<Event>) -> Result<(), StoreError> {
+        self.report.events += 1;
+        let findings = &mut self.report.findings;
+        match (&row.content, &row.leaf_hash) {
+            (Ok(event), Ok(stored)) => leaves::check_event(&row.name, event, stored, findings),
+            (Err(bad), _) | (_, Err(bad)) => findings.add(&row.name, bad),
+        }
+        self.place(row.leaf_index, row.name, row.leaf_hash.ok())
+    }
+
+    fn note(&mut self, row: AuditRow<NoteOnEvent>) -> Result<(), StoreError> {
+        self.report.notes += 1;
+        let findings = &mut self.report.findings;
+        match (&row.content, &row.leaf_hash) {
+            (Ok((event, note)), Ok(stored)) => {
+                leaves::check_note(&row.name, event.as_ref(), note, stored, findings);
+            }
+            (Err(bad), _) | (_, Err(bad)) => findings.add(&row.name, bad),
+        }
+        self.place(row.leaf_index, row.name, row.leaf_hash.ok())
+    }
+
+    /// Each position once, and none left out.
+    fn place(&mut self, position: i64, name: String, hash: Option<Hash>) -> Result<(), StoreError> {
+        let position = u64::try_from(position).unwrap_or(0);
+        if position < self.next {
+            let problem = format!("leaf_index {position} is taken by {} as well", self.last);
+            self.report.findings.add(name, problem);
+            return Ok(());
+        }
+        self.skip_to(position)?;
+        self.last.clone_from(&name);
+        self.take(name, hash)
+    }
+
+    fn skip_to(&mut self, position: u64) -> Result<(), StoreError> {
+        let missing = self.next..position;
+        match position.saturating_sub(self.next) {
+            0 => return Ok(()),
+            1 => self.report.findings.add(format!("position {}", self.next), "no event and no note has it"),
+            _ => self
+                .report
+                .findings
+                .add(format!("positions {} to {}", self.next, position - 1), "no event and no note has any of them"),
+        }
+        if missing.end - missing.start > MAX_GAP {
+            self.is_tree_lost = true;
+        }
+        if self.is_tree_lost {
+            self.next = position;
+            return Ok(());
+        }
+        missing.into_iter().try_for_each(|position| self.take(format!("position {position}"), None))
+    }
+
+    fn take(&mut self, name: String, hash: Option<Hash>) -> Result<(), StoreError> {
+        self.next += 1;
+        if self.is_tree_lost {
+            return Ok(());
+        }
+        self.window.push((name, hash));
+        if self.window.len() as u64 == TILE_WIDTH { self.close_window() } else { Ok(()) }
+    }
+
+    /// Adds the leaves of the window to the tree, and holds what they finish against the tiles.
+    fn close_window(&mut self) -> Result<(), StoreError> {
+        let window = mem::take(&mut self.window);
+        let hashes = match window.len() as u64 == TILE_WIDTH {
+            true => self.settle(&window)?,
+            false => window.iter().map(|(_, hash)| hash.unwrap_or_default()).collect(),
+        };
+        for tile in self.tree.push(&hashes).into_iter().filter(|tile| tile.level > 0) {
+            let stored = self.reader.tile(tile.level, tile.index)?;
+            self.compare_tile(tile.level, tile.index, &tile.hashes, &tile.root, stored);
+        }
+        Ok(())
+    }
+
+    /// The hashes of a finished window of leaves: those of the rows or, where the tile holds in itself and they do not fit
+    /// it, those of the tile. So a changed row is told from a changed tile.
+    fn settle(&mut self, window: &[(String, Option<Hash>)]) -> Result<Vec<Hash>, StoreError> {
+        let index = self.tree.size() / TILE_WIDTH;
+        let stored = self.reader.tile(0, index)?;
+        let sealed = stored.as_ref().and_then(hashes_of).map(<[Hash]>::to_vec);
+        let own = |place: usize, hash: Option<Hash>| hash.or_else(|| Some(sealed.as_ref()?[place])).unwrap_or_default();
+        let own: Vec<Hash> = window.iter().enumerate().map(|(place, (_, hash))| own(place, *hash)).collect();
+        let holds = |sealed: &Vec<Hash>| stored.as_ref().is_some_and(|tile| tile.root == root_of(sealed));
+        let Some(sealed) = sealed.filter(|sealed| *sealed != own && holds(sealed)) else {
+            self.compare_tile(0, index, &own.concat(), &root_of(&own), stored);
+            return Ok(own);
+        };
+        for (place, (name, _)) in window.iter().enumerate().filter(|(place, _)| own[*place] != sealed[*place]) {
+            let position = index * TILE_WIDTH + place as u64;
+            let problem =
+                format!("leaf_hash is not what was sealed at position {position}: tile 0/{index} has another hash");
+            self.report.findings.add(name, problem);
+        }
+        Ok(sealed)
+    }
+
+    fn compare_tile(&mut self, level: u8, index: u64, hashes: &[u8], root: &Hash, stored: Option<StoredTile>) {
+        let (findings, name) = (&mut self.report.findings, format!("tile {level}/{index}"));
+        let Some(stored) = stored else { return findings.add(name, "is not in tree_tiles") };
+        if stored.hashes.len() != TILE_BYTES {
+            findings.add(&name, format!("hashes has {} bytes instead of {TILE_BYTES}", stored.hashes.len()));
+        } else if stored.hashes != hashes {
+            let pairs = hashes.chunks(HASH_BYTES).zip(stored.hashes.chunks(HASH_BYTES));
+            let places: Vec<_> = pairs.enumerate().filter(|(_, (own, stored))| own != stored).map(|(n, _)| n).collect();
+            let below =
+                if level == 0 { "the leaf_hash of the rows".to_owned() } else { format!("level {}", level - 1) };
+            let first = places.first().copied().unwrap_or_default() as u64 + index * TILE_WIDTH;
+            let count = places.len();
+            findings.add(&name, format!("hashes differs from {below} in {count} of 256, the first for {first}"));
+        }
+        if stored.root != root {
+            findings.add(name, "root is not that of its hashes");
+        }
+    }
+
+    fn compare_frontier(&mut self, head: &StoredHead) {
+        let (name, findings) = (format!("the head of {}", self.log), &mut self.report.findings);
+        let subtrees = self.tree.subtrees();
+        let expected = subtrees.len() * HASH_BYTES;
+        if head.frontier.len() != expected {
+            let found = head.frontier.len();
+            let hint = if found == 0 { "; one that is older than sealing is sealed by the next append" } else { "" };
+            return findings.add(name, format!("frontier has {found} bytes instead of {expected}{hint}"));
+        }
+        let pairs = subtrees.iter().zip(head.frontier.chunks(HASH_BYTES));
+        for ((range, _), _) in pairs.filter(|((_, own), stored)| own != stored) {
+            let problem = format!(
+                "frontier does not fit the leaves {} to {}: it, or the leaf_hash of one of them, was changed",
+                range.start,
+                range.end - 1
+            );
+            findings.add(&name, problem);
+        }
+    }
+
+    /// Rows and tiles that are in no log. The log may have grown since the walk began, which is no fault.
+    fn find_strays(&mut self) -> Result<(), StoreError> {
+        let mut tiles = Vec::new();
+        for level in 0..LEVELS {
+            let beyond = self.reader.tiles_from(level, finished_tiles(self.size, level))?;
+            tiles.extend(beyond.into_iter().map(|index| (i16::from(level), index)));
+        }
+        let other = self.reader.tiles_of_other_levels(LEVELS)?;
+        let size = self.reader.head()?.map_or(0, |head| u64::try_from(head.size).unwrap_or(0));
+        let findings = &mut self.report.findings;
+        if size < self.size {
+            findings.add(&self.log, format!("went back from {} leaves to {size} while it was read", self.size));
+        }
+        let is_finished = |(level, index): &(i16, i64)| {
+            let index = u64::try_from(*index);
+            index.is_ok_and(|index| index < finished_tiles(size, u8::try_from(*level).unwrap_or(LEVELS)))
+        };
+        for (level, index) in tiles.into_iter().filter(|tile| !is_finished(tile)).chain(other) {
+            findings.add(format!("tile {level}/{index}"), format!("is beyond the head, which says {size} leaves"));
+        }
+        for (name, position) in self.reader.strays()? {
+            findings.add(name, format!("leaf_index {position} is not in the log, whose head says {size} leaves"));
+        }
+        Ok(())
+    }
+
+    fn finish(self, saved: Option<&Checkpoint>) -> Result<LogReport, StoreError> {
+        let Self { tree, mut report, log, size, is_tree_lost, .. } = self;
+        if is_tree_lost {
+            report.findings.add(&log, "the tree cannot be made: too many leaves are missing in a row");
+        } else if let Some(saved) = saved {
+            compare_with_saved(&log, size, tree.root_at(), saved, &mut report.findings);
+        }
+        Ok(LogReport { size, root: tree.root(), ..report })
+    }
+}
+
+fn hashes_of(tile: &StoredTile) -> Option<&[Hash]> {
+    let (hashes, rest) = tile.hashes.as_chunks::<HASH_BYTES>();
+    (hashes.len() as u64 == TILE_WIDTH && rest.is_empty()).then_some(hashes)
+}
+
+/// A walk, a page at a time.
+struct Rows<T> {
+    page: VecDeque<AuditRow<T>>,
+    next: Option<AfterRow>,
+    begun: bool,
+}
+
+impl<T> Default for Rows<T> {
+    fn default() -> Self {
+        Self { page: VecDeque::new(), next: None, begun: false }
+    }
+}
+
+impl<T> Rows<T> {
+    /// Fetches the next page if this one is used up. Whether it did.
+    fn fill(
+        &mut self,
+        mut fetch: impl FnMut(Option<&AfterRow>) -> Result<AuditPage<T>, StoreError>,
+    ) -> Result<bool, StoreError> {
+        let mut fetched = false;
+        while self.page.is_empty() && (!self.begun || self.next.is_some()) {
+            let (page, next) = fetch(self.next.as_ref())?;
+            (self.page, self.next, self.begun, fetched) = (page.into(), next, true, true);
+        }
+        Ok(fetched)
+    }
+
+    fn place(&self) -> Option<i64> {
+        self.page.front().map(|row| row.leaf_index)
+    }
+}

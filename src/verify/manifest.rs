@@ -1,0 +1,125 @@
+//! What the service has signed of an export. `docs/leaf-format.md` is its specification.
+
+use serde::Deserialize;
+
+use crate::{
+    merkle::{Checkpoint, CheckpointError, VerifierKey, log_name, note_text},
+    model::{Order, Scope, leaf::Hash},
+};
+
+const VERSION: &str = "auditlog export manifest v1";
+
+/// The third line.
+#[derive(Deserialize)]
+struct Statement {
+    parent: String,
+    filter: Option<serde_json::Map<String, serde_json::Value>>,
+    filter_sha256: Option<String>,
+    order: String,
+    log_size: u64,
+    proof_columns: bool,
+    row_count: u64,
+    sha256: String,
+    checkpoint: String,
+}
+
+/// What an exported file is, by its manifest.
+#[derive(Debug)]
+pub struct Manifest {
+    /// What was exported.
+    pub parent: Scope,
+    /// Whether there was no filter.
+    pub is_unfiltered: bool,
+    /// The order of the rows.
+    pub order: Order,
+    /// Rows and notes with smaller places are in the file.
+    pub log_size: u64,
+    /// Whether the file has what a verifier needs.
+    pub proof_columns: bool,
+    /// Rows, without the header row.
+    pub row_count: u64,
+    /// Of the whole file.
+    pub sha256: Hash,
+    /// The head of the log at `log_size`.
+    pub checkpoint: Checkpoint,
+}
+
+/// Why a text is no manifest, or not the one that it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// Not signed as it should be.
+    #[error("the manifest is not signed as it should be: {0}")]
+    Note(CheckpointError),
+    /// Not in the form that this program knows.
+    #[error("this is no export manifest of version 1: {0}")]
+    Malformed(String),
+    /// The checkpoint within.
+    #[error("the checkpoint in the manifest: {0}")]
+    Checkpoint(CheckpointError),
+    /// Its parts contradict each other.
+    #[error("the manifest contradicts itself: {0}")]
+    Contradiction(String),
+}
+
+impl Manifest {
+    /// Reads a manifest; with the key of the tenant's log, one that it has signed.
+    pub fn read(note: &str, key: Option<&VerifierKey>) -> Result<Self, ManifestError> {
+        let text = match key {
+            Some(key) => key.under(&format!("{}/exports", log_name(key.name()))).and_then(|key| key.verify_note(note)),
+            None => note_text(note),
+        };
+        let text = text.map_err(ManifestError::Note)?;
+        let lines: Vec<&str> = text.lines().collect();
+        let [name, VERSION, statement] = lines[..] else {
+            return Err(ManifestError::Malformed(format!("its second line is not {VERSION:?}, or it has not three")));
+        };
+        let statement: Statement =
+            serde_json::from_str(statement).map_err(|error| ManifestError::Malformed(error.to_string()))?;
+        Self::of(name, statement, key)
+    }
+
+    fn of(name: &str, statement: Statement, key: Option<&VerifierKey>) -> Result<Self, ManifestError> {
+        let malformed = |what: &str| ManifestError::Malformed(what.to_owned());
+        let parent = Scope::parse(&statement.parent).map_err(|error| malformed(&format!("parent {error}")))?;
+        let checkpoint = match key {
+            Some(key) => Checkpoint::verify_any_epoch(&statement.checkpoint, key),
+            None => Checkpoint::parse(&statement.checkpoint),
+        };
+        let checkpoint = checkpoint.map_err(ManifestError::Checkpoint)?;
+        let contradiction = |what: String| Err(ManifestError::Contradiction(what));
+        let log = log_name(&checkpoint.origin);
+        if name != format!("{log}/exports") {
+            return contradiction(format!("it is called {name}, and its checkpoint is of {}", checkpoint.origin));
+        }
+        if !log.ends_with(&format!("/tenants/{}", parent.tenant())) {
+            return contradiction(format!("{parent} was exported, and its checkpoint is of {}", checkpoint.origin));
+        }
+        if checkpoint.size != statement.log_size {
+            return contradiction(format!("log_size {}, and its checkpoint {}", statement.log_size, checkpoint.size));
+        }
+        let mut sha256 = [0; 32];
+        hex::decode_to_slice(&statement.sha256, &mut sha256).map_err(|_| malformed("sha256 is no hash"))?;
+        let is_unfiltered = match (&statement.filter, &statement.filter_sha256) {
+            (Some(filter), _) => filter.is_empty(),
+            (None, Some(_)) => false,
+            (None, None) => return Err(malformed("it tells no filter")),
+        };
+        let order = order(&statement.order).ok_or_else(|| malformed("order is none"))?;
+        let Statement { log_size, proof_columns, row_count, .. } = statement;
+        Ok(Self { parent, is_unfiltered, order, log_size, proof_columns, row_count, sha256, checkpoint })
+    }
+
+    /// Whether the file must have every leaf of the log.
+    pub fn is_of_whole_log(&self) -> bool {
+        self.is_unfiltered && self.parent.project().is_none()
+    }
+}
+
+fn order(word: &str) -> Option<Order> {
+    match word {
+        "newest_first" => Some(Order::NewestFirst),
+        "oldest_first" => Some(Order::OldestFirst),
+        "log" => Some(Order::Log),
+        _ => None,
+    }
+}

@@ -1,0 +1,66 @@
+//! Verifying: a tenant's log is made anew from what is stored, listed or exported, and held against what was sealed.
+//!
+//! The chain has these links: the fields make the *body*, the body and its salt the *commitment*, that and the names the
+//! *leaf*, its hash the *tree*, and the tree the *root* that a checkpoint signs. Each link is held by itself, so that a finding
+//! names the one that is broken, and not all those behind it.
+//!
+//! All of it is pure but for `database`, which walks through the rows by means of the store.
+
+mod csv_rows;
+pub mod database;
+mod exported;
+mod findings;
+mod leaves;
+mod listed;
+mod manifest;
+mod tree;
+
+pub use csv_rows::{CsvRow, CsvRows};
+pub use database::VerifyError;
+pub use exported::{check_export, row_name};
+pub use findings::Findings;
+pub use listed::ListedCheck;
+pub use manifest::Manifest;
+pub use tree::Recomputed;
+
+use crate::merkle::{Checkpoint, Hash};
+
+/// What a verified log turned out to be.
+#[derive(Debug)]
+pub struct LogReport {
+    /// How many leaves it has.
+    pub size: u64,
+    /// The root that they make.
+    pub root: Hash,
+    /// How many of them are events.
+    pub events: u64,
+    /// How many are notes.
+    pub notes: u64,
+    /// What does not hold.
+    pub findings: Findings,
+}
+
+/// Holds the log against an earlier checkpoint; `root_at_its_size` is what the recomputed log has there, if it is that long.
+fn compare_with_saved(
+    log: &str,
+    size: u64,
+    root_at_its_size: Option<Hash>,
+    saved: &Checkpoint,
+    findings: &mut Findings,
+) {
+    match root_at_its_size {
+        None => findings.add(
+            log,
+            format!("has {size} leaves, fewer than the {} of the saved checkpoint: it was rolled back", saved.size),
+        ),
+        Some(root) if root != saved.root => findings.add(
+            log,
+            format!(
+                "its first {} leaves do not make the root of the saved checkpoint: something in them was changed since, or \
+                 this is another log",
+                saved.size
+            ),
+        ),
+        Some(_) => (),
+    }
+}

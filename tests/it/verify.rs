@@ -1,0 +1,435 @@
+//! `auditlog verify` straight from the database: what is as it was sealed holds, and whatever was changed is named.
+
+use std::{process::Output, sync::Arc};
+
+use auditlog::proto::auditlog::v1::{ActionType, Event, EventLeaf, FieldChange, Leaf, RequestContext, leaf::Kind};
+use prost::Message as _;
+use rstest::rstest;
+use sha2::{Digest as _, Sha256};
+
+use crate::{child::auditlog, harness::*, tamper::Tampering};
+
+const T: &str = "tenants/acme";
+const MONTH: i64 = 31 * 24 * 3600 * 1000;
+/// More than two tiles of leaves, and then some.
+const EVENTS: u64 = 600;
+
+/// The event that is tampered with: every field set, in a project, in a finished tile. Its note is the first one.
+fn victim() -> String {
+    id_at(START_MILLIS - 3 * MONTH, 40)
+}
+
+fn note_id(n: u64) -> String {
+    id_at(START_MILLIS - MONTH, 9000 + n)
+}
+
+fn full(n: u64) -> Event {
+    let mut event = event("clusterprofile", &format!("cp-{n}"));
+    event.action_type = ActionType::Update.into();
+    event.message = format!("raised {n}");
+    event.changes = vec![FieldChange { field: "spec".to_owned(), old_value: None, new_value: Some(String::new()) }];
+    event.context = Some(RequestContext { source_ip: "198.51.100.7".to_owned(), ..RequestContext::default() });
+    event.attributes = [("ticket".to_owned(), format!("OPS-{n}"))].into();
+    event
+}
+
+/// A log of 605 leaves over several months: events of the tenant and of a project, notes between them and at the end, one
+/// body erased.
+pub async fn sealed_log(app: &TestApp) {
+    let caller = Caller::root();
+    let requests: Vec<_> = (0..EVENTS)
+        .map(|n| {
+            let month = i64::try_from(n % 4).unwrap();
+            let parent = if n % 2 == 0 { "tenants/acme/projects/web" } else { T };
+            item(parent, full(n), &id_at(START_MILLIS - (3 - month) * MONTH, n))
+        })
+        .collect();
+    let name = |n: u64| format!("{T}/events/{}", requests[usize::try_from(n).unwrap()].event_id);
+    let (early, late) = requests.split_at(400);
+    app.batch(&caller, "", early.to_vec()).await.unwrap();
+    app.note(&caller, &name(40), "why", &note_id(0)).await.unwrap();
+    app.note(&caller, &name(41), "why not", &note_id(1)).await.unwrap();
+    app.batch(&caller, "", late.to_vec()).await.unwrap();
+    for n in 2..5 {
+        app.note(&caller, &name(590 + n), "late", &note_id(n)).await.unwrap();
+    }
+    app.database.erase(&requests[7].event_id);
+}
+
+pub fn verify(database: &Database, tenant: &str, more: &[&str]) -> Output {
+    let mut command = auditlog(database.folder.path());
+    command.args(["verify", "--tenant", tenant]).args(more).env("AUDITLOG_DATABASE_URL", &database.url);
+    command.output().unwrap()
+}
+
+pub fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+/// Asserts that all holds; what was printed.
+#[track_caller]
+pub fn assert_holds(output: &Output) -> &str {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), &*errors), (Some(0), ""), "{}", stdout(output));
+    assert!(stdout(output).ends_with("result: holds\n"), "{}", stdout(output));
+    stdout(output)
+}
+
+/// Asserts that something does not hold, and that one finding says all of this.
+#[track_caller]
+pub fn assert_finds(what: &str, output: &Output, says: &[&str]) {
+    let text = stdout(output);
+    assert_eq!(output.status.code(), Some(3), "{what}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    let mut findings = text.lines().filter(|line| line.starts_with("finding: "));
+    assert!(findings.any(|line| says.iter().all(|part| line.contains(part))), "{what}: no {says:?} in\n{text}");
+    assert!(text.ends_with("result: does not hold\n"), "{text}");
+}
+
+async fn tampering(backend: Backend) -> (Arc<Database>, Tampering) {
+    let app = TestApp::start(backend).await;
+    sealed_log(&app).await;
+    let database = Arc::clone(&app.database);
+    app.stop().await.unwrap().unwrap();
+    let tampering = Tampering::begin(&database);
+    (database, tampering)
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_with_notes_and_several_months_holds(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let app = TestApp::start(backend).await;
+    assert!(assert_holds(&verify(&app.database, "acme", &[])).contains("size: 0\n"));
+    sealed_log(&app).await;
+    // The service goes on meanwhile.
+    let output = verify(&app.database, "acme", &[]);
+    let text = assert_holds(&output);
+    assert!(text.starts_with("log: tenants/acme\nsize: 605\nevents: 600\nnotes: 5\nroot: "), "{text}");
+    assert!(text.contains("\nnot shown: "), "{text}");
+    assert!(assert_holds(&verify(&app.database, "nobody", &[])).contains("size: 0\n"));
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_grows_meanwhile_holds(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let app = TestApp::start(backend).await;
+    let database = Arc::clone(&app.database);
+    let checks = tokio::task::spawn_blocking(move || [(); 4].map(|()| verify(&database, "acme", &[])));
+    let mut recorded = 0;
+    while !checks.is_finished() {
+        let items = (0..100).map(|n| item(T, full(n), "")).collect();
+        recorded += app.batch(&Caller::root(), "", items).await.unwrap().len();
+    }
+    for output in &checks.await.unwrap() {
+        assert_holds(output);
+    }
+    assert!(assert_holds(&verify(&app.database, "acme", &[])).contains(&format!("size: {recorded}\n")));
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn each_changed_column_of_an_event_is_named(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let (database, mut tampering) = tampering(backend).await;
+    let id = victim();
+    for (column, nullable) in tampering.columns("events") {
+        let value = tampering.other_value(&column);
+        for value in [Some(value), nullable.then(|| "NULL".to_owned())].into_iter().flatten() {
+            if value == "NULL" && ["erase_time", "erase_reason"].contains(&column.as_str()) {
+                continue; // They are NULL.
+            }
+            tampering.run(&format!("UPDATE events SET {column} = {value} WHERE event_id = '{id}'"));
+            let output = verify(&database, "acme", &[]);
+            let what = format!("{column} = {value}");
+            match column.as_str() {
+                "tenant_id" => {
+                    assert_finds(&what, &output, &["position 40:"]);
+                    assert_finds(&what, &output, &["note", &note_id(0), "its event is not there"]);
+                    assert_finds(&what, &verify(&database, "tampered", &[]), &[&id, "leaf_index 40"]);
+                }
+                "event_id" => {
+                    assert_finds(&what, &output, &["00000000dead", "event_id"]);
+                    assert_finds(&what, &output, &["note", &note_id(0), "its event is not there"]);
+                }
+                "leaf_index" => {
+                    assert_finds(&what, &output, &[&id, "leaf_index 100040"]);
+                    assert_finds(&what, &output, &["position 40:"]);
+                }
+                "context" if value == "NULL" => assert_finds(&what, &output, &[&id, "context"]),
+                _ => assert_finds(&what, &output, &[&id, &column]),
+            }
+            tampering.undo();
+        }
+    }
+    assert_holds(&verify(&database, "acme", &[]));
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn each_changed_column_of_a_note_is_named(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let (database, mut tampering) = tampering(backend).await;
+    for (note, position) in [(note_id(0), 400), (note_id(4), 604)] {
+        for (column, nullable) in tampering.columns("update_notes") {
+            let value = tampering.other_value(&column);
+            for value in [Some(value), nullable.then(|| "NULL".to_owned())].into_iter().flatten() {
+                tampering.run(&format!("UPDATE update_notes SET {column} = {value} WHERE note_id = '{note}'"));
+                let output = verify(&database, "acme", &[]);
+                let what = format!("{column} = {value}");
+                match column.as_str() {
+                    "tenant_id" => {
+                        assert_finds(&what, &output, &[&format!("position {position}:")]);
+                        assert_finds(&what, &verify(&database, "tampered", &[]), &[&note]);
+                    }
+                    "note_id" => assert_finds(&what, &output, &["00000000dead", "note_id"]),
+                    "leaf_index" => assert_finds(&what, &output, &[&note, "is not in the log"]),
+                    _ => assert_finds(&what, &output, &[&note, &column]),
+                }
+                tampering.undo();
+            }
+        }
+    }
+}
+
+/// The leaf hash that the victim would have with another action.
+fn forged_leaf_hash(tampering: &mut Tampering, backend: Backend, id: &str) -> Vec<u8> {
+    let hex = |column: &str| match backend {
+        Backend::Sqlite => format!("SELECT lower(hex({column})) AS value FROM events WHERE event_id = '{id}'"),
+        Backend::Postgres => format!("SELECT encode({column}, 'hex') AS value FROM events WHERE event_id = '{id}'"),
+    };
+    let commitment = hex::decode(tampering.value(&hex("body_commitment"))).unwrap();
+    let micros = match backend {
+        Backend::Sqlite => format!(
+            "SELECT CAST(unixepoch(record_time) AS TEXT) || ' ' || substr(record_time || '000000', 21, 6) AS value \
+             FROM events WHERE event_id = '{id}'"
+        ),
+        Backend::Postgres => format!(
+            "SELECT floor(extract(epoch FROM record_time))::bigint || ' ' || to_char(record_time, 'US') AS value \
+             FROM events WHERE event_id = '{id}'"
+        ),
+    };
+    let micros = tampering.value(&micros);
+    let (seconds, micros) = micros.split_once(' ').unwrap();
+    let time =
+        prost_types::Timestamp { seconds: seconds.parse().unwrap(), nanos: micros.parse::<i32>().unwrap() * 1000 };
+    let leaf = |action: ActionType| Leaf {
+        kind: Some(Kind::Event(EventLeaf {
+            name: format!("{T}/projects/web/events/{id}"),
+            action_type: action.into(),
+            resource_type: "clusterprofile".to_owned(),
+            record_time: Some(time),
+            body_commitment: commitment.clone(),
+        })),
+    };
+    let hash = |action| Sha256::new().chain_update([0]).chain_update(leaf(action).encode_to_vec()).finalize().to_vec();
+    assert_eq!(
+        tampering.value(&hex("leaf_hash")),
+        hex::encode(hash(ActionType::Update)),
+        "the forger knows the format"
+    );
+    hash(ActionType::Delete)
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_was_forged_with_its_leaf_hash_does_not_fit_the_tree(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
+    let (database, mut tampering) = tampering(backend).await;
+    // The first one is in a finished tile, the second in none.
+    for (id, says) in [
+        (victim(), [&*victim(), "leaf_hash is not what was sealed at position 40"]),
+        (id_at(START_MILLIS - MONTH, 598), ["frontier does not fit the leaves 600 to 603", "leaf_hash"]),
+    ] {
+        let forged = forged_leaf_hash(&mut tampering, backend, &id);
+        let hash = tampering.blob(&forged);
+        tampering.run(&format!("UPDATE events SET action_type = 'delete', leaf_hash = {hash} WHERE event_id = '{id}'"));
+        assert_finds("forged", &verify(&database, "acme", &[]), &says);
+        tampering.undo();
+    }
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_gone_new_or_moved_are_named(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let (database, mut tampering) = tampering(backend).await;
+    let id = victim();
+    let other = id_at(START_MILLIS - 2 * MONTH, 41);
+    let last = id_at(START_MILLIS, 599);
+    let is = |id: &str| format!("WHERE event_id = '{id}'");
+
+    tampering.run(&format!("DELETE FROM events {}", is(&id)));
+    assert_finds("a deleted event", &verify(&database, "acme", &[]), &["position 40:", "no event and no note"]);
+    assert_finds("a deleted event", &verify(&database, "acme", &[]), &[&note_id(0), "its event is not there"]);
+    tampering.undo();
+
+    tampering.run(&format!("DELETE FROM events {}", is(&last)));
+    assert_finds("a deleted late event", &verify(&database, "acme", &[]), &["position 601:"]);
+    tampering.undo();
+
+    tampering.run(&format!("DELETE FROM update_notes WHERE note_id = '{}'", note_id(4)));
+    assert_finds("the last leaf deleted", &verify(&database, "acme", &[]), &["position 604:"]);
+    tampering.undo();
+
+    tampering.run("DELETE FROM events");
+    assert_finds("all events deleted", &verify(&database, "acme", &[]), &["positions 0 to 399"]);
+    tampering.undo();
+
+    tampering.run(&format!("UPDATE events SET leaf_index = -7 {}", is(&id)));
+    tampering.run(&format!("UPDATE events SET leaf_index = 40 {}", is(&other)));
+    tampering.run(&format!("UPDATE events SET leaf_index = 41 {}", is(&id)));
+    let output = verify(&database, "acme", &[]);
+    assert_finds("swapped", &output, &[&other, "leaf_hash is not what was sealed at position 40"]);
+    assert_finds("swapped", &output, &[&id, "leaf_hash is not what was sealed at position 41"]);
+    tampering.undo();
+
+    tampering.run(&format!("UPDATE update_notes SET leaf_index = 40 WHERE note_id = '{}'", note_id(1)));
+    let output = verify(&database, "acme", &[]);
+    assert_finds("a place taken twice", &output, &[&note_id(1), "leaf_index 40 is taken by", &id]);
+    tampering.undo();
+
+    // An added row: a copy under another id, once at a place that is taken (which SQLite's own index refuses), once beyond.
+    let columns: Vec<String> = tampering.columns("events").into_iter().map(|(name, _)| name).collect();
+    let list = columns.join(", ");
+    let copy = |place: &str| {
+        let values = list.replace("event_id", "'01900000-0000-7000-8000-00000000dead'").replace("leaf_index", place);
+        format!("INSERT INTO events ({list}) SELECT {values} FROM events {}", is(&id))
+    };
+    for place in ["leaf_index", "605", "-1"] {
+        if place == "leaf_index" && backend == Backend::Sqlite {
+            continue;
+        }
+        tampering.run(&copy(place));
+        assert_finds("an added event", &verify(&database, "acme", &[]), &["00000000dead", "leaf_index"]);
+        tampering.undo();
+    }
+
+    tampering.run(&format!("UPDATE events SET tenant_id = 'evil' {}", is(&id)));
+    tampering.run(
+        "INSERT INTO tree_heads (tenant_id, tree_size, frontier) SELECT 'evil', tree_size, frontier FROM tree_heads",
+    );
+    assert_finds("moved to another tenant", &verify(&database, "evil", &[]), &[&id, "tenant_id"]);
+    tampering.undo();
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_and_tiles_that_were_changed_are_named(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let (database, mut tampering) = tampering(backend).await;
+    let zero = tampering.bytes(32, 0);
+
+    tampering.run(&format!("UPDATE tree_heads SET tree_size = 512, frontier = {zero}"));
+    let output = verify(&database, "acme", &[]);
+    assert_finds(
+        "rolled back",
+        &output,
+        &[&id_at(START_MILLIS - MONTH, 510), "leaf_index 512 is not in the log", "512"],
+    );
+    assert_finds("rolled back", &output, &["frontier does not fit the leaves 0 to 511"]);
+    tampering.undo();
+
+    tampering.run(&format!("UPDATE tree_heads SET tree_size = 128, frontier = {zero}"));
+    assert_finds("rolled back further", &verify(&database, "acme", &[]), &["tile 0/1", "beyond the head"]);
+    tampering.undo();
+
+    tampering.run("DELETE FROM tree_heads");
+    assert_finds("no head", &verify(&database, "acme", &[]), &["is not in the log, whose head says 0"]);
+    tampering.undo();
+
+    tampering.run("UPDATE tree_heads SET tree_size = 9000000000000000000");
+    assert_finds("a huge head", &verify(&database, "acme", &[]), &["positions 605 to 8999999999999999999"]);
+    tampering.undo();
+
+    tampering.run("UPDATE tree_heads SET tree_size = 606");
+    assert_finds("a head ahead", &verify(&database, "acme", &[]), &["position 605:"]);
+    tampering.undo();
+
+    let empty = tampering.blob(b"");
+    tampering.run(&format!("UPDATE tree_heads SET frontier = {empty}"));
+    assert_finds("no frontier", &verify(&database, "acme", &[]), &["frontier has 0 bytes"]);
+    tampering.undo();
+
+    let hashes = tampering.bytes(8192, 7);
+    tampering.run(&format!("UPDATE tree_tiles SET hashes = {hashes} WHERE tile_index = 1"));
+    assert_finds("a replaced tile", &verify(&database, "acme", &[]), &["tile 0/1", "hashes", "256 of 256"]);
+    tampering.undo();
+
+    tampering
+        .run("UPDATE tree_tiles SET tile_index = tile_index + 10; UPDATE tree_tiles SET tile_index = 11 - tile_index");
+    assert_finds("swapped tiles", &verify(&database, "acme", &[]), &["leaf_hash is not what was sealed at position 0"]);
+    tampering.undo();
+
+    tampering.run(&format!("UPDATE tree_tiles SET root = {zero} WHERE tile_index = 0"));
+    assert_finds("a tile's root", &verify(&database, "acme", &[]), &["tile 0/0", "root is not that of its hashes"]);
+    tampering.undo();
+
+    tampering.run("DELETE FROM tree_tiles WHERE tile_index = 0");
+    assert_finds("no tile", &verify(&database, "acme", &[]), &["tile 0/0", "is not in tree_tiles"]);
+    tampering.undo();
+
+    for (level, index) in [(0, 2), (0, -1), (1, 0), (9, 0)] {
+        tampering.run(&format!("INSERT INTO tree_tiles VALUES ('acme', {level}, {index}, {zero}, {hashes})"));
+        let name = format!("tile {level}/{index}");
+        assert_finds("a tile too many", &verify(&database, "acme", &[]), &[&name, "is beyond the head"]);
+        tampering.undo();
+    }
+    assert_holds(&verify(&database, "acme", &[]));
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn many_findings_are_counted_and_the_first_are_named(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
+    let (database, mut tampering) = tampering(backend).await;
+    tampering.run("UPDATE events SET message = 'tampered' WHERE message IS NOT NULL");
+    let output = verify(&database, "acme", &[]);
+    assert_finds("all messages", &output, &["message"]);
+    assert_eq!(stdout(&output).matches("\nfinding: ").count(), 20);
+    assert!(stdout(&output).contains("\nmore findings: 579\n"), "{}", stdout(&output));
+}
+
+/// SQLite holds any value in any column.
+#[tokio::test(flavor = "multi_thread")]
+async fn values_that_are_not_of_their_columns_type_are_named() {
+    let (database, mut tampering) = tampering(Backend::Sqlite).await;
+    let id = victim();
+    for (column, value) in [
+        ("record_time", "'noon'"),
+        ("record_time", "record_time || '999'"),
+        ("event_id", "'no id'"),
+        ("event_id", "upper(event_id)"),
+        ("attributes", r#"'{"ticket":"evil","ticket":"OPS-40"}'"#),
+        ("attributes", "' ' || attributes"),
+        ("changes", "'{}'"),
+        ("context", r#"'{"source_ip":"198.51.100.7","more":1}'"#),
+        ("message", "x'ff00'"),
+    ] {
+        tampering.run(&format!("UPDATE events SET {column} = {value} WHERE event_id = '{id}'"));
+        let output = verify(&database, "acme", &[]);
+        assert_eq!(output.status.code(), Some(3), "{column} = {value}: {}", stdout(&output));
+        let named = if column == "event_id" { "event_id" } else { &id };
+        assert_finds(&format!("{column} = {value}"), &output, &[named]);
+        tampering.undo();
+    }
+}
+
+#[test]
+fn what_cannot_be_checked_ends_in_another_code_than_what_does_not_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let verify = |arguments: &[&str]| {
+        let mut all = vec!["verify"];
+        all.extend(arguments);
+        crate::child::run(folder.path(), &all)
+    };
+    let missing = verify(&["--tenant", "acme", "--database-url", "sqlite://missing.db"]);
+    assert_eq!((missing.status.code(), stdout(&missing)), (Some(1), ""));
+    assert!(!folder.path().join("missing.db").exists());
+    let missing = verify(&["--tenant", "acme", "--checkpoint", "missing"]);
+    assert_eq!(missing.status.code(), Some(1));
+    for wrong in [
+        &[][..],
+        &["--tenant", "a/b"],
+        &["--tenant", "acme", "--verifier-key", "x"],
+        &["--tenant", "acme", "--write-checkpoint", "x"],
+    ] {
+        assert_eq!(verify(wrong).status.code(), Some(2), "{wrong:?}");
+    }
+}
