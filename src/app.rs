@@ -106,7 +106,7 @@ impl App {
         let (ingest, workers) = start_ingest(&config, store.clone(), &clock, &notes, &metrics).await?;
         sample.get_or_init(async || sampler(&store, &ingest, &authenticator, config.append.queue_events)).await;
         let inspected = config.limits.inspected_events;
-        let query = Query::new(store.clone(), inspected);
+        let query = Query::new(store.clone(), inspected, ingest.callers().clone());
         let exporter = Exporter::new(store.clone(), ingest.clone(), prover.clone(), Arc::clone(&clock), inspected);
         let traffic = Arc::new(rpc::Traffic::new(config.traffic));
         let self_audit = self_audit(&config.audit, &store, &ingest, &clock, &metrics);

@@ -7,7 +7,7 @@ use tokio::time;
 use self::turns::{Turn, Turns};
 use crate::{
     auth::{Permit, Read},
-    model::{CallerKeys, Event, EventFilter, EventId, Order, PageQuery, Position},
+    model::{Callers, Event, EventFilter, EventId, Order, PageQuery, Position},
     store::{EventPage, PageBounds, Store, StoreError},
 };
 
@@ -20,7 +20,7 @@ pub struct Query {
     store: Store,
     inspected: usize,
     turns: Turns,
-    keys: CallerKeys,
+    recorders: Callers,
 }
 
 /// A list's question; the scope comes from the permit.
@@ -37,10 +37,10 @@ pub struct ListRequest {
 }
 
 impl Query {
-    /// Asks `store`; a page inspects at most `inspected` events.
-    pub fn new(store: Store, inspected: usize) -> Self {
-        let turns = Turns::new(store.connections());
-        Self { store, inspected, turns, keys: CallerKeys::default() }
+    /// Asks `store`; a page inspects at most `inspected` events. Reading leaves room to `recorders`.
+    pub fn new(store: Store, inspected: usize, recorders: Callers) -> Self {
+        let turns = Turns::new(store.connections(), recorders.clone());
+        Self { store, inspected, turns, recorders }
     }
 
     /// The event `id` within the permit's scope, with its notes.
@@ -60,7 +60,7 @@ impl Query {
 
     /// Waits no longer than a read itself may take.
     async fn turn(&self, permit: &Permit<Read>) -> Result<Turn, StoreError> {
-        let turn = self.turns.take(self.keys.of(permit.principal()));
+        let turn = self.turns.take(self.recorders.key(permit.principal()));
         let busy = |_| StoreError::Unavailable("all read connections are busy".to_owned());
         time::timeout(self.store.timeout(), turn).await.map_err(busy)
     }

@@ -2,7 +2,7 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::model::{CallerKey, Entry, Receipt};
+use crate::model::{CallerKey, Callers, Entry, Receipt};
 
 use super::{handle::IngestError, lines::Lines, room::Place};
 
@@ -61,8 +61,8 @@ impl Submission {
 }
 
 impl Queue {
-    pub(super) fn new(messages: mpsc::UnboundedReceiver<Message>, bounds: BatchBounds) -> Self {
-        Self { messages, bounds, lines: Lines::default() }
+    pub(super) fn new(messages: mpsc::UnboundedReceiver<Message>, bounds: BatchBounds, callers: Callers) -> Self {
+        Self { messages, bounds, lines: Lines::new(callers) }
     }
 
     /// Waits for one submission, then takes what else is there, of each caller in turn. `None` once the queue is closed and

@@ -3,7 +3,7 @@
 use tokio::sync::mpsc;
 
 use crate::{
-    model::{Entry, IdOrigin},
+    model::{Callers, Entry, IdOrigin},
     store::{Outcome, StoreError, Writer},
 };
 
@@ -31,8 +31,13 @@ impl Log for Writer {
 }
 
 /// Appends what comes until the queue is closed and empty.
-pub(super) fn run(mut log: impl Log, messages: mpsc::UnboundedReceiver<Message>, bounds: BatchBounds) {
-    let mut queue = Queue::new(messages, bounds);
+pub(super) fn run(
+    mut log: impl Log,
+    messages: mpsc::UnboundedReceiver<Message>,
+    bounds: BatchBounds,
+    callers: Callers,
+) {
+    let mut queue = Queue::new(messages, bounds, callers);
     while let Some(batch) = queue.next_batch() {
         commit(&mut log, batch);
     }

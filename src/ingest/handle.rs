@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     auth::{Annotate, Permit, Record},
-    model::{CallerKeys, Draft, Entry, EventDraft, EventReceipt, NoteDraft, NoteReceipt, Receipt, Rejection},
+    model::{Callers, Draft, Entry, EventDraft, EventReceipt, NoteDraft, NoteReceipt, Receipt, Rejection},
 };
 
 use super::{
@@ -68,7 +68,7 @@ pub struct Ingest {
     /// One for each worker. A tenant always goes to the same one, so that no two of them wait for one head.
     queues: Arc<[mpsc::UnboundedSender<Message>]>,
     room: Room,
-    keys: CallerKeys,
+    callers: Callers,
 }
 
 /// The threads that append.
@@ -93,15 +93,16 @@ impl Ingest {
         settings: IngestSettings,
     ) -> std::io::Result<(Self, Workers)> {
         let bounds = BatchBounds { entries: settings.batch_events, bytes: settings.batch_bytes };
-        let (mut queues, mut workers) = (Vec::new(), Vec::new());
+        let (mut queues, mut workers, callers) = (Vec::new(), Vec::new(), Callers::default());
         for log in logs {
             let (queue, messages) = mpsc::unbounded_channel();
-            let work = move || commit::run(log, messages, bounds);
+            let callers = callers.clone();
+            let work = move || commit::run(log, messages, bounds, callers);
             workers.push(thread::Builder::new().name("append".to_owned()).spawn(work)?);
             queues.push(queue);
         }
-        let (room, keys) = (Room::new(settings.queue_events), CallerKeys::default());
-        Ok((Self { queues: queues.into(), room, keys }, Workers(workers)))
+        let room = Room::new(settings.queue_events);
+        Ok((Self { queues: queues.into(), room, callers }, Workers(workers)))
     }
 
     /// Records events, all or none. The reply follows the commit, in the order of `work`.
@@ -131,6 +132,11 @@ impl Ingest {
         }
     }
 
+    /// Those who record, for others who serve them.
+    pub fn callers(&self) -> &Callers {
+        &self.callers
+    }
+
     /// Whether all workers are there.
     pub fn is_running(&self) -> bool {
         self.queues.iter().all(|queue| !queue.is_closed())
@@ -149,7 +155,7 @@ impl Ingest {
 
     async fn append(&self, entries: Vec<Entry>) -> Result<Vec<Receipt>, IngestError> {
         let Some(first) = entries.first() else { return Ok(Vec::new()) };
-        let caller = self.keys.of(&first.recorder);
+        let caller = self.callers.key(&first.recorder);
         let place = self.room.take(caller, entries.len())?;
         let (reply, answer) = oneshot::channel();
         let queue = self.queue_of(&entries);

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::model::{CallerKey, Crowd};
+use crate::model::{CallerKey, Callers};
 
 use super::batch::{BatchBounds, Submission};
 
@@ -22,8 +22,8 @@ pub(super) struct Lines {
     lines: HashMap<CallerKey, VecDeque<Submission>>,
     /// Each caller who has a line, once.
     turns: VecDeque<CallerKey>,
-    /// Those with little waiting.
-    crowd: Crowd,
+    /// Those with little waiting, here and at the other workers.
+    callers: Callers,
 }
 
 /// What was taken so far, and how much it is.
@@ -35,6 +35,10 @@ struct Taken {
 }
 
 impl Lines {
+    pub(super) fn new(callers: Callers) -> Self {
+        Self { callers, ..Self::default() }
+    }
+
     pub(super) fn add(&mut self, submission: Submission) {
         let line = self.lines.entry(submission.caller).or_default();
         if line.is_empty() {
@@ -45,12 +49,11 @@ impl Lines {
 
     /// The next batch; empty where nothing waits.
     pub(super) fn take(&mut self, bounds: BatchBounds) -> Vec<Submission> {
-        self.crowd.tick();
-        self.lines.iter().for_each(|(caller, line)| self.crowd.see(*caller, !is_short(line)));
+        self.look_around();
         let mut taken = Taken::default();
         for _ in 0..self.turns.len() {
             let Some(caller) = self.turns.pop_front() else { break };
-            let share = if self.crowd.surrounds(caller) { SHARE } else { bounds };
+            let share = if self.callers.crowd().surrounds(caller) { SHARE } else { bounds };
             let before = taken.submissions.len();
             let rest = self.take_of(caller, share, bounds, &mut taken);
             match rest {
@@ -64,6 +67,12 @@ impl Lines {
             }
         }
         taken.submissions
+    }
+
+    fn look_around(&self) {
+        let mut crowd = self.callers.crowd();
+        crowd.tick();
+        self.lines.iter().for_each(|(caller, line)| crowd.see(*caller, !is_short(line)));
     }
 
     /// Takes from one line as much as is due, and at least one submission if the batch has room for it.
@@ -119,21 +128,21 @@ mod tests {
     use super::*;
     use crate::{
         ingest::{handle::IngestError, room::Room},
-        model::{Actor, ActorType, CallerKeys, Draft, Entry, EventId, IdOrigin, NoteDraft, Receipt, Scope, Timestamp},
+        model::{Actor, ActorType, Draft, Entry, EventId, IdOrigin, NoteDraft, Receipt, Scope, Timestamp},
     };
 
     const WIDE: BatchBounds = BatchBounds { entries: 1000, bytes: 4 << 20 };
 
     /// Adds submissions, each with a number, and keeps those waiting who sent them.
-    struct Callers {
-        keys: CallerKeys,
+    struct Senders {
+        keys: Callers,
         room: Room,
         waiting: Vec<oneshot::Receiver<Result<Vec<Receipt>, IngestError>>>,
     }
 
-    impl Callers {
+    impl Senders {
         fn new() -> Self {
-            Self { keys: CallerKeys::default(), room: Room::new(1 << 30), waiting: Vec::new() }
+            Self { keys: Callers::default(), room: Room::new(1 << 30), waiting: Vec::new() }
         }
 
         fn send(&mut self, lines: &mut Lines, caller: &str, number: usize, entries: usize, bytes: usize) {
@@ -146,7 +155,7 @@ mod tests {
                 recorder: actor.clone(),
                 draft: Draft::Note(note(at)),
             };
-            let key = self.keys.of(&actor);
+            let key = self.keys.key(&actor);
             let place = self.room.take(key, 1).unwrap_or_else(|error| panic!("{error}"));
             let (reply, answer) = oneshot::channel();
             self.waiting.push(answer);
@@ -165,7 +174,7 @@ mod tests {
 
     #[test]
     fn whoever_comes_is_in_the_next_batch_however_many_another_has_waiting() {
-        let (mut lines, mut callers) = (Lines::default(), Callers::new());
+        let (mut lines, mut callers) = (Lines::default(), Senders::new());
         (0..3000).for_each(|n| callers.send(&mut lines, "flood", n, 1, 0));
         assert_eq!(lines.take(WIDE).len(), 1000, "who is alone may have all of it");
         callers.send(&mut lines, "ann", 0, 1, 0);
@@ -183,7 +192,7 @@ mod tests {
 
     #[test]
     fn where_all_have_much_waiting_batches_are_filled() {
-        let (mut lines, mut callers) = (Lines::default(), Callers::new());
+        let (mut lines, mut callers) = (Lines::default(), Senders::new());
         for n in 0..300 {
             callers.send(&mut lines, "ann", n, 1, 0);
             callers.send(&mut lines, "bob", n, 1, 0);
@@ -198,7 +207,7 @@ mod tests {
 
     #[test]
     fn large_ones_have_the_same_share_in_bytes_and_the_largest_goes_alone() {
-        let (mut lines, mut callers) = (Lines::default(), Callers::new());
+        let (mut lines, mut callers) = (Lines::default(), Senders::new());
         (0..10).for_each(|n| callers.send(&mut lines, "flood", n, 1, 60_000));
         callers.send(&mut lines, "flood", 10, 2000, 0);
         callers.send(&mut lines, "ann", 0, 1, 0);
@@ -210,7 +219,7 @@ mod tests {
 
     #[test]
     fn who_has_gone_away_is_passed_over() {
-        let (mut lines, mut callers) = (Lines::default(), Callers::new());
+        let (mut lines, mut callers) = (Lines::default(), Senders::new());
         (0..5).for_each(|n| callers.send(&mut lines, "ann", n, 1, 0));
         callers.waiting.drain(1..4);
         assert_eq!(names(&lines.take(WIDE)), ["ann 0", "ann 4"]);
@@ -227,7 +236,7 @@ mod tests {
             sent in prop::collection::vec((0usize..6, 1usize..6), 1..120),
             (entries, between) in (3usize..40, 1usize..20),
         ) {
-            let (mut lines, mut callers) = (Lines::default(), Callers::new());
+            let (mut lines, mut callers) = (Lines::default(), Senders::new());
             let bounds = BatchBounds { entries, bytes: 1 << 20 };
             let mut served: Vec<String> = Vec::new();
             let mut serve = |lines: &mut Lines| {

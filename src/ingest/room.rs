@@ -82,12 +82,12 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Actor, ActorType, CallerKeys};
+    use crate::model::{Actor, ActorType, Callers};
 
     #[test]
     fn one_caller_leaves_a_quarter_and_two_leave_a_seventh() {
-        let (room, keys) = (Room::new(4200), CallerKeys::default());
-        let key = |id: &str| keys.of(&Actor { kind: ActorType::User, id: id.to_owned(), name: String::new() });
+        let (room, keys) = (Room::new(4200), Callers::default());
+        let key = |id: &str| keys.key(&Actor { kind: ActorType::User, id: id.to_owned(), name: String::new() });
         let fill = |id| std::iter::from_fn(|| room.take(key(id), 1).ok()).collect::<Vec<_>>();
         let ann = fill("ann");
         assert_eq!(ann.len(), 3150);

@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher as _, RandomState},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use super::event::Actor;
@@ -16,6 +17,25 @@ const MANY: usize = 1024;
 /// Makes short keys of callers. The seed is secret: nobody can choose a name that has another's key.
 #[derive(Clone, Debug, Default)]
 pub struct CallerKeys(RandomState);
+
+/// Who calls, as all who serve callers in turn know them. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Callers {
+    keys: CallerKeys,
+    crowd: Arc<Mutex<Crowd>>,
+}
+
+impl Callers {
+    /// The key of `caller`.
+    pub fn key(&self, caller: &Actor) -> CallerKey {
+        self.keys.of(caller)
+    }
+
+    /// Those who are around. To be held for a moment only.
+    pub fn crowd(&self) -> MutexGuard<'_, Crowd> {
+        self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Stands for a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -19,7 +19,7 @@ pub mod trace_id;
 pub mod wire;
 
 pub use clock::{Clock, SystemClock, Timestamp};
-pub use crowd::{CallerKey, CallerKeys, Crowd};
+pub use crowd::{CallerKey, Callers, Crowd};
 pub use event::{
     ActionType, Actor, ActorType, Content, Draft, Entry, Erasure, Event, EventBody, EventDraft, EventReceipt,
     FieldChange, IdOrigin, NoteBody, NoteDraft, NoteReceipt, Receipt, RequestContext, Resource, Salt, Sealed,

@@ -1,7 +1,7 @@
 //! Whose turn it is to read.
 //!
 //! As many read at a time as there are connections for it, and who waits waits in a line of their own, each line served in
-//! turn. While somebody is around who reads now and then, each caller has a share of the connections, so that a newcomer
+//! turn. While somebody is around who reads or records now and then, each caller has a share of the connections, so that a newcomer
 //! finds a free one, and processors that are not all busy with somebody else's reads. Else they are all in use.
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::model::{CallerKey, Crowd};
+use crate::model::{CallerKey, Callers, Crowd};
 
 /// A share is the total divided by this, and one at least.
 const SHARES: usize = 4;
@@ -30,6 +30,8 @@ struct State {
     order: VecDeque<CallerKey>,
     /// Those who want no more than a share.
     crowd: Crowd,
+    /// Those who record, whom reads cost processor time, too.
+    recorders: Callers,
 }
 
 /// The right to read once, handed on when it is dropped.
@@ -39,9 +41,9 @@ pub(super) struct Turn {
 }
 
 impl Turns {
-    pub(super) fn new(total: usize) -> Self {
+    pub(super) fn new(total: usize, recorders: Callers) -> Self {
         let (reading, lines, order, crowd) = Default::default();
-        Self(Arc::new(Mutex::new(State { total, reading, lines, order, crowd })))
+        Self(Arc::new(Mutex::new(State { total, reading, lines, order, crowd, recorders })))
     }
 
     /// Waits for a turn of `caller`.
@@ -77,6 +79,8 @@ impl State {
         self.crowd.tick();
         let wants_much = reading + line.len() > share;
         self.crowd.see(caller, wants_much);
+        // Else those who recorded last would seem to be around for as long as nobody records.
+        self.recorders.crowd().tick();
     }
 
     /// The first of the first line whose caller may read more.
@@ -101,7 +105,8 @@ impl State {
     }
 
     fn may_read(&self, caller: CallerKey) -> bool {
-        let most = if self.crowd.surrounds(caller) { self.share() } else { self.total };
+        let is_alone = !self.crowd.surrounds(caller) && !self.recorders.crowd().surrounds(caller);
+        let most = if is_alone { self.total } else { self.share() };
         self.reading.get(&caller).is_none_or(|reading| *reading < most)
     }
 
@@ -127,21 +132,22 @@ mod tests {
     use futures_util::{FutureExt as _, future::BoxFuture};
 
     use super::*;
-    use crate::model::{Actor, ActorType, CallerKeys};
+    use crate::model::{Actor, ActorType};
 
     struct Bench {
         turns: Turns,
-        keys: CallerKeys,
+        recorders: Callers,
     }
 
     impl Bench {
         fn new(total: usize) -> Self {
-            Self { turns: Turns::new(total), keys: CallerKeys::default() }
+            let recorders = Callers::default();
+            Self { turns: Turns::new(total, recorders.clone()), recorders }
         }
 
         fn ask(&self, caller: &str) -> BoxFuture<'static, Turn> {
             let actor = Actor { kind: ActorType::User, id: caller.to_owned(), name: String::new() };
-            let (turns, key) = (self.turns.clone(), self.keys.of(&actor));
+            let (turns, key) = (self.turns.clone(), self.recorders.key(&actor));
             let mut asked = async move { turns.take(key).await }.boxed();
             match asked.as_mut().now_or_never() {
                 Some(turn) => async { turn }.boxed(),
@@ -173,6 +179,23 @@ mod tests {
         assert!(got(&mut again).is_some());
         reading.clear();
         assert_eq!(flood.iter_mut().map_while(got).count(), 92, "each passes its turn on");
+    }
+
+    #[test]
+    fn who_reads_much_leaves_room_to_somebody_who_records() {
+        let bench = Bench::new(8);
+        let records = |caller: u32| {
+            let actor = Actor { kind: ActorType::User, id: caller.to_string(), name: String::new() };
+            bench.recorders.crowd().see(bench.recorders.key(&actor), false);
+        };
+        records(1);
+        let mut flood: Vec<_> = (0..100).map(|_| bench.ask("flood")).collect();
+        assert_eq!(flood.iter_mut().map_while(got).collect::<Vec<_>>().len(), 2);
+        drop(flood);
+        // It is told by reads, too, that time goes on.
+        (0..300).for_each(|_| drop(bench.ask("flood")));
+        let mut flood: Vec<_> = (0..100).map(|_| bench.ask("flood")).collect();
+        assert_eq!(flood.iter_mut().map_while(got).collect::<Vec<_>>().len(), 8);
     }
 
     #[test]
