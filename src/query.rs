@@ -3,11 +3,12 @@
 mod turns;
 
 use tokio::time;
+use tracing::Instrument as _;
 
-use self::turns::{Turn, Turns};
+use self::turns::Turns;
 use crate::{
     auth::{Permit, Read},
-    model::{Callers, Event, EventFilter, EventId, Order, PageQuery, Position},
+    model::{Actor, Callers, Event, EventFilter, EventId, Order, PageQuery, Position},
     store::{EventPage, PageBounds, Store, StoreError},
 };
 
@@ -45,23 +46,37 @@ impl Query {
 
     /// The event `id` within the permit's scope, with its notes.
     pub async fn get(&self, permit: &Permit<Read>, id: EventId) -> Result<Option<Event>, StoreError> {
-        let _turn = self.turn(permit).await?;
-        self.store.event(permit.scope(), id).await
+        let (store, scope) = (self.store.clone(), permit.scope().clone());
+        self.in_turn(permit.principal(), async move { store.event(&scope, id).await }).await?
     }
 
     /// One page. It ends early where it would outgrow a message or has inspected enough; then it may even be empty and
     /// still have a next one.
     pub async fn list(&self, permit: &Permit<Read>, request: ListRequest) -> Result<EventPage, StoreError> {
-        let _turn = self.turn(permit).await?;
         let ListRequest { filter, order, after, rows } = request;
         let query = PageQuery { scope: permit.scope().clone(), filter, order, after, log_size: None };
-        self.store.page(query, PageBounds { rows, bytes: PAGE_BYTES, inspected: self.inspected }).await
+        let bounds = PageBounds { rows, bytes: PAGE_BYTES, inspected: self.inspected };
+        let store = self.store.clone();
+        self.in_turn(permit.principal(), async move { store.page(query, bounds).await }).await?
     }
 
-    /// Waits no longer than a read itself may take.
-    async fn turn(&self, permit: &Permit<Read>) -> Result<Turn, StoreError> {
-        let turn = self.turns.take(self.recorders.key(permit.principal()));
+    /// Reads when it is `caller`'s turn. Nobody waits longer for it than a read itself may take; and it lasts until the
+    /// read has ended, also where the caller has gone away, because the connection is in use until then.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if the turn did not come.
+    pub async fn in_turn<T: Send + 'static>(
+        &self,
+        caller: &Actor,
+        read: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let turn = self.turns.take(self.recorders.key(caller));
         let busy = |_| StoreError::Unavailable("all read connections are busy".to_owned());
-        time::timeout(self.store.timeout(), turn).await.map_err(busy)
+        let turn = time::timeout(self.store.timeout(), turn).await.map_err(busy)?;
+        let reading = async move {
+            let _turn = turn;
+            read.await
+        };
+        tokio::spawn(reading.in_current_span()).await.map_err(|error| StoreError::Unavailable(error.to_string()))
     }
 }

@@ -47,12 +47,14 @@ impl Diary {
     ) -> Result<Self, ExportError> {
         let (permit, exporter) = (permit.to_record_itself(), permit.principal().clone());
         let id = new_id(clock.now())?;
-        let diary = Self { ingest, clock, permit, exporter, id, ended: false };
+        // What has not begun has no end either.
+        let mut diary = Self { ingest, clock, permit, exporter, id, ended: true };
         let mut attributes = request_attributes(request);
         attributes.insert("scope".to_owned(), diary.scope().to_string());
         attributes.insert("log_size".to_owned(), log_size.to_string());
         let message = format!("exported {} as CSV", diary.scope());
         diary.record(id, ActionType::Create, message, attributes).await?;
+        diary.ended = false;
         Ok(diary)
     }
 
@@ -72,11 +74,8 @@ impl Diary {
 
     /// Records that the export ended early. Where that fails too, the service's own log has to tell.
     pub(super) async fn close(&mut self, ending: Ending, rows: u64) {
-        if std::mem::replace(&mut self.ended, true) {
-            return;
-        }
-        if let Err(error) = self.record_ending(ending, rows).await {
-            tracing::error!(%error, export = %self.id, "the end of an export could not be recorded");
+        if !std::mem::replace(&mut self.ended, true) {
+            self.tell(ending, rows).await;
         }
     }
 
@@ -86,16 +85,23 @@ impl Diary {
         if self.ended {
             return;
         }
-        let mut diary = Self {
+        self.ended = true;
+        let diary = Self {
             ingest: self.ingest.clone(),
             clock: self.clock.clone(),
             permit: self.permit.clone(),
             exporter: self.exporter.clone(),
             id: self.id,
-            ended: false,
+            // A runtime that shuts down drops the task at once, and that must not begin another one.
+            ended: true,
         };
-        self.ended = true;
-        runtime.spawn(async move { diary.close(Ending::Cancelled, rows).await });
+        runtime.spawn(async move { diary.tell(Ending::Cancelled, rows).await });
+    }
+
+    async fn tell(&self, ending: Ending, rows: u64) {
+        if let Err(error) = self.record_ending(ending, rows).await {
+            tracing::error!(%error, export = %self.id, "the end of an export could not be recorded");
+        }
     }
 
     async fn record_ending(&self, ending: Ending, rows: u64) -> Result<(), ExportError> {
@@ -137,6 +143,13 @@ fn request_attributes(request: &ExportRequest) -> BTreeMap<String, String> {
 
 pub(super) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("filters and orders are structs, vectors and words, which always serialize")
+}
+
+impl Drop for Diary {
+    /// A call that was cancelled before its export began to be sent.
+    fn drop(&mut self) {
+        self.abandon(0);
+    }
 }
 
 fn new_id(now: Timestamp) -> Result<TimeId, ExportError> {

@@ -251,13 +251,15 @@ impl CsvExport {
             self.encoder.header().map_err(unwritable)?;
             return self.send(0).map(Some);
         }
-        while let Some(events) = self.reader.events().await? {
+        if let Some(events) = self.reader.events().await? {
             let (known, new) = events.split_at(self.before.as_ref().map_or(0, |before| before.count(&events)));
             self.pass_over(known)?;
-            if !new.is_empty() {
-                self.encode(new)?;
-                return self.send(new.len()).map(Some);
+            if new.is_empty() {
+                // Nothing yet, but the client and whatever stands in between shall see that there is more to come.
+                return Ok(Some(Vec::new()));
             }
+            self.encode(new)?;
+            return self.send(new.len()).map(Some);
         }
         self.sign()?;
         Ok(None)

@@ -43,8 +43,8 @@ pub(super) fn run(
     }
 }
 
-/// Appends a batch; one that is refused is tried in halves, so that a bad row, or a log that went back, sinks its own
-/// callers alone.
+/// Appends a batch; one that is refused is tried in halves, so that a bad row, or a log that went back or that
+/// somebody has changed, sinks its own callers alone.
 fn commit(log: &mut dyn Log, mut batch: Vec<Submission>) {
     let entries: Vec<&[Entry]> = batch.iter().map(|submission| &submission.entries[..]).collect();
     match append_truly(log, &entries) {
@@ -53,7 +53,7 @@ fn commit(log: &mut dyn Log, mut batch: Vec<Submission>) {
                 submission.answer(outcome.map_err(IngestError::Rejected));
             }
         }
-        Err(StoreError::Refused(_) | StoreError::RolledBack { .. }) if batch.len() > 1 => {
+        Err(StoreError::Refused(_) | StoreError::RolledBack { .. } | StoreError::Corrupt(_)) if batch.len() > 1 => {
             let second = batch.split_off(batch.len() / 2);
             commit(log, batch);
             commit(log, second);

@@ -38,6 +38,7 @@ struct State {
 pub(super) struct Turn {
     turns: Turns,
     caller: CallerKey,
+    hands_on: bool,
 }
 
 impl Turns {
@@ -58,8 +59,12 @@ impl Turns {
     fn hand_on(&self) {
         loop {
             let Some((caller, sender)) = self.lock().next() else { return };
-            // Not under the lock: a turn that nobody takes is dropped here, and that takes the lock.
-            let _ = sender.send(Turn { turns: self.clone(), caller });
+            let turn = Turn { turns: self.clone(), caller, hands_on: true };
+            if let Err(mut turn) = sender.send(turn) {
+                // Handed on by this loop: by itself it would come here once more, and the next one, and so on, as deep as
+                // there are callers who have gone away.
+                turn.hands_on = false;
+            }
         }
     }
 
@@ -74,6 +79,10 @@ impl State {
         let line = self.lines.entry(caller).or_default();
         if line.is_empty() {
             self.order.push_back(caller);
+        }
+        if line.len() == line.capacity() {
+            // Before it grows, so that callers who come and go away again take no memory to speak of.
+            line.retain(|sender| !sender.is_closed());
         }
         line.push_back(sender);
         self.crowd.tick();
@@ -123,7 +132,9 @@ impl State {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.turns.lock().end(self.caller);
-        self.turns.hand_on();
+        if self.hands_on {
+            self.turns.hand_on();
+        }
     }
 }
 
@@ -179,6 +190,22 @@ mod tests {
         assert!(got(&mut again).is_some());
         reading.clear();
         assert_eq!(flood.iter_mut().map_while(got).count(), 92, "each passes its turn on");
+    }
+
+    #[test]
+    fn a_crowd_that_has_gone_away_is_passed_over_and_takes_no_memory() {
+        let bench = Bench::new(1);
+        let first = got(&mut bench.ask("ann")).unwrap();
+        // Far more than would fit on the stack, one in the other.
+        let crowd: Vec<_> = (0..100_000).map(|_| bench.ask("bob")).collect();
+        let mut last = bench.ask("bob");
+        drop(crowd);
+        drop(first);
+        assert!(got(&mut last).is_some());
+        let first = got(&mut bench.ask("ann")).unwrap();
+        (0..100_000).for_each(|_| drop(bench.ask("bob")));
+        assert!(bench.turns.lock().lines.values().all(|line| line.len() <= 64));
+        drop(first);
     }
 
     #[test]

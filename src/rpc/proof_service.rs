@@ -6,10 +6,15 @@
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{Api, call::Call, decode, encode, status::Failure};
-use crate::proto::auditlog::v1::{
-    GetCheckpointRequest, GetCheckpointResponse, GetConsistencyProofRequest, GetConsistencyProofResponse,
-    GetInclusionProofRequest, GetInclusionProofResponse, ListLeavesRequest, ListLeavesResponse,
-    proof_service_server::ProofService,
+use crate::{
+    auth::{Permit, Prove},
+    proof::{ProveError, Prover},
+    proto::auditlog::v1::{
+        GetCheckpointRequest, GetCheckpointResponse, GetConsistencyProofRequest, GetConsistencyProofResponse,
+        GetInclusionProofRequest, GetInclusionProofResponse, ListLeavesRequest, ListLeavesResponse,
+        proof_service_server::ProofService,
+    },
+    store::Store,
 };
 
 #[async_trait]
@@ -50,7 +55,7 @@ impl Api {
         let tenant = decode::tenant(&message.parent)?;
         call.concerns(&tenant);
         let permit = self.authorizer.prove(principal, &tenant)?;
-        let head = self.prover.checkpoint(&permit).await?;
+        let head = self.prove(&permit, |prover, permit| async move { prover.checkpoint(&permit).await }).await?;
         call.reads(&permit).await?;
         Ok(encode::signed_head(head))
     }
@@ -66,7 +71,8 @@ impl Api {
         let permit = self.authorizer.prove(principal, &scope)?;
         let request = self.decoder().inclusion(message, scope, id)?;
         let missing = if request.note.is_some() { Failure::NoteNotFound } else { Failure::EventNotFound };
-        let inclusion = self.prover.inclusion(&permit, request).await?;
+        let proving = |prover: Prover<Store>, permit| async move { prover.inclusion(&permit, request).await };
+        let inclusion = self.prove(&permit, proving).await?;
         call.reads(&permit).await?;
         Ok(encode::inclusion(inclusion.ok_or(missing)?))
     }
@@ -81,7 +87,9 @@ impl Api {
         call.concerns(&tenant);
         let permit = self.authorizer.prove(principal, &tenant)?;
         let (old_size, new_size) = self.decoder().consistency(message)?;
-        let consistency = self.prover.consistency(&permit, old_size, new_size).await?;
+        let proving =
+            |prover: Prover<Store>, permit| async move { prover.consistency(&permit, old_size, new_size).await };
+        let consistency = self.prove(&permit, proving).await?;
         call.reads(&permit).await?;
         Ok(encode::consistency(consistency))
     }
@@ -92,8 +100,24 @@ impl Api {
         call.concerns(&tenant);
         let permit = self.authorizer.prove(principal, &tenant)?;
         let query = self.decoder().leaves(message)?;
-        let leaves = self.prover.leaves(&permit, query.start, query.count).await?;
+        let proving =
+            |prover: Prover<Store>, permit| async move { prover.leaves(&permit, query.start, query.count).await };
+        let leaves = self.prove(&permit, proving).await?;
         call.reads(&permit).await?;
         Ok(encode::leaves(leaves))
+    }
+
+    /// Proves when it is the caller's turn to read.
+    async fn prove<T, P>(
+        &self,
+        permit: &Permit<Prove>,
+        proving: impl FnOnce(Prover<Store>, Permit<Prove>) -> P,
+    ) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        P: Future<Output = Result<T, ProveError>> + Send + 'static,
+    {
+        let proving = proving(self.prover.clone(), permit.clone());
+        Ok(self.query.in_turn(permit.principal(), proving).await??)
     }
 }

@@ -40,7 +40,7 @@ use self::{
 
 /// The most of what is due that is on its way into the log at a time: so few that other calls do not wait for the store
 /// because of it.
-const MAX_TELLING: usize = 8;
+const MAX_TELLING: usize = 2;
 /// How long the end of the service waits for what was counted and not yet told.
 const FLUSH_TIME: Duration = Duration::from_secs(5);
 

@@ -13,7 +13,12 @@ use diesel::prelude::*;
 
 use crate::merkle::{Frontier, Hash, ProofError, root_at};
 
-use super::{conn::AnyConnection, error::StoreError, schema::tree_heads, tree::TreeRows};
+use super::{
+    conn::AnyConnection,
+    error::StoreError,
+    schema::{log_epochs, tree_heads},
+    tree::TreeRows,
+};
 
 /// The most logs whose heads are remembered; each takes about 150 bytes.
 const MAX_SEEN: usize = 100_000;
@@ -117,7 +122,10 @@ pub(super) fn require_grown(
     };
     match found {
         None => Err(rolled_back("is gone".to_owned())),
-        Some((epoch, _)) if epoch > before.epoch => Ok(()),
+        Some((epoch, _)) if epoch > before.epoch => match are_acknowledged(connection, tenant, before.epoch, epoch)? {
+            true => Ok(()),
+            false => Err(rolled_back(format!("is in epoch {epoch}, which nobody has acknowledged"))),
+        },
         Some((epoch, _)) if epoch < before.epoch => Err(rolled_back(format!("is back in epoch {epoch}"))),
         Some((_, head)) if head.size() < before.size => Err(rolled_back(format!("now has {}", head.size()))),
         Some((_, head)) => match root_of(connection, tenant, head, before.size)? == before.root {
@@ -125,6 +133,14 @@ pub(super) fn require_grown(
             false => Err(rolled_back("those are others now".to_owned())),
         },
     }
+}
+
+/// Whether all epochs behind `before` and up to `now` were begun by an acknowledgement.
+fn are_acknowledged(connection: &mut AnyConnection, tenant: &str, before: i32, now: i32) -> Result<bool, StoreError> {
+    let begun = log_epochs::table.filter(log_epochs::tenant_id.eq(tenant));
+    let begun = begun.filter(log_epochs::epoch.gt(before).and(log_epochs::epoch.le(now)));
+    let count: i64 = begun.count().get_result(connection)?;
+    Ok(count == i64::from(now) - i64::from(before))
 }
 
 /// The root of the first `size` leaves below a head.

@@ -135,6 +135,58 @@ async fn a_log_that_went_back_and_grew_again_is_noticed(
     other.stop().await.unwrap().unwrap();
 }
 
+/// A writer that is behind what its own process has seen must not take the log that went back to its own place for good.
+#[rstest]
+#[tokio::test]
+async fn a_log_that_went_back_to_where_this_writer_left_it_is_noticed(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
+    let database = Database::create(backend);
+    let a = TestApp::start_on(Arc::clone(&database), |_| {}).await;
+    let b = TestApp::start_on(Arc::clone(&database), |_| {}).await;
+    record_many(&b, T, 0, 3).await;
+    let backup = backup(&database, 3);
+    record_many(&a, T, 3, 2).await;
+    assert_eq!(b.checkpoint(&Caller::root(), T).await.unwrap().tree_size, Some(5));
+    database.forge(&backup);
+    assert_rolled_back(b.checkpoint(&Caller::root(), T).await);
+    assert_rolled_back(record_one(&b, T).await);
+    assert_rolled_back(record_one(&b, T).await);
+    assert_rolled_back(b.checkpoint(&Caller::root(), T).await);
+    a.stop().await.unwrap().unwrap();
+    b.stop().await.unwrap().unwrap();
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_epoch_that_nobody_has_acknowledged_is_not_believed(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
+    let app = TestApp::start(backend).await;
+    record_many(&app, T, 0, 3).await;
+    let backup = backup(&app.database, 3);
+    record_many(&app, T, 3, 2).await;
+    app.database.forge(&format!("{backup}; UPDATE tree_heads SET epoch = 2"));
+    assert_rolled_back(record_one(&app, T).await);
+    assert_rolled_back(app.checkpoint(&Caller::root(), T).await);
+}
+
+/// Whoever shares a batch with a log that somebody has broken.
+#[rstest]
+#[tokio::test]
+async fn a_broken_head_is_nobody_elses_concern(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let app = TestApp::start(backend).await;
+    record_many(&app, T, 0, 3).await;
+    let broken = if backend == Backend::Sqlite { "x'00'" } else { "'\\x00'" };
+    app.database.forge(&format!("UPDATE tree_heads SET frontier = {broken}"));
+    for n in 0..5 {
+        let (broken, good, other) =
+            tokio::join!(record_one(&app, T), record_one(&app, "tenants/good"), record_one(&app, "tenants/other"));
+        assert_error(broken, Code::Internal, "INTERNAL");
+        assert_eq!((good.unwrap(), other.unwrap()), (n, n));
+    }
+}
+
 #[rstest]
 #[tokio::test]
 async fn replicas_that_record_in_turn_take_each_others_growth_for_what_it_is(

@@ -29,7 +29,7 @@ use self::{
 use super::{
     conn::{Access, AnyConnection, Target, postgres as postgres_connection},
     error::StoreError,
-    heads::SeenHeads,
+    heads::{Seen, SeenHeads},
     rows::{NewEvent, NewNote},
 };
 
@@ -62,6 +62,15 @@ struct Remembered {
     epoch: i32,
     /// Whether somebody else was seen to append to it, too. Then memory alone would fail again and again.
     shared: bool,
+}
+
+impl Remembered {
+    /// Whether a batch may be written on it. Somebody else may have been seen to append since, by a reader say; memory
+    /// alone would then not notice that the log has gone back to where this writer left it.
+    fn is_latest(&self, seen: Option<Seen>) -> bool {
+        let is_behind = seen.is_some_and(|seen| (seen.epoch, seen.size) > (self.epoch, self.size.unsigned_abs()));
+        !self.shared && !is_behind && self.size > 0 && self.tree.is_some()
+    }
 }
 
 /// A plan's rows, ready to be stored.
@@ -154,7 +163,7 @@ impl Writer {
                 return None;
             }
             if !known.contains_key(tenant) {
-                self.heads.get(tenant).filter(|head| !head.shared && head.size > 0 && head.tree.is_some())?;
+                self.heads.get(tenant).filter(|head| head.is_latest(self.seen.get(tenant)))?;
                 known.insert(tenant.to_owned(), KnownLog::default());
             }
         }
