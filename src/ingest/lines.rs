@@ -11,9 +11,11 @@ use crate::model::{CallerKey, Callers};
 
 use super::batch::{BatchBounds, Submission};
 
-/// One caller's share of a batch while somebody is around whose whole line fits into such a share: small enough for a
-/// commit that takes little longer than one of a single entry, large enough for thousands of entries a second.
-const SHARE: BatchBounds = BatchBounds { entries: 16, bytes: 128 * 1024 };
+/// One caller's share of a batch while somebody is around who calls now and then: so small that a commit takes little longer
+/// than one of a single entry. Whoever sends batches gets one of them, because they are never split.
+const SHARE: BatchBounds = BatchBounds { entries: 4, bytes: 128 * 1024 };
+/// Whoever has no more than so many entries waiting is somebody who calls now and then.
+const SHORT: usize = 16;
 
 /// The lines, and whose turn it is.
 #[derive(Default)]
@@ -99,7 +101,7 @@ impl Lines {
 
 /// Looks at no more of a line than it takes to tell.
 fn is_short(line: &VecDeque<Submission>) -> bool {
-    line.len() <= SHARE.entries && line.iter().map(|waiting| waiting.entries.len()).sum::<usize>() <= SHARE.entries
+    line.len() <= SHORT && line.iter().map(|waiting| waiting.entries.len()).sum::<usize>() <= SHORT
 }
 
 /// What is left of a line.
@@ -179,15 +181,14 @@ mod tests {
         assert_eq!(lines.take(WIDE).len(), 1000, "who is alone may have all of it");
         callers.send(&mut lines, "ann", 0, 1, 0);
         let batch = names(&lines.take(WIDE));
-        assert_eq!((batch.len(), batch.iter().filter(|name| *name == "ann 0").count()), (17, 1));
+        assert_eq!((batch.len(), batch.iter().filter(|name| *name == "ann 0").count()), (5, 1));
         // While she is around, batches stay short, so that she need not wait for a long one either.
-        assert_eq!(lines.take(WIDE).len(), 16);
-        let lengths: Vec<usize> =
-            std::iter::repeat_with(|| lines.take(WIDE).len()).take_while(|len| *len > 0).collect();
-        assert!(lengths.iter().all(|len| *len <= 32), "{lengths:?}");
-        (0..1000).for_each(|n| callers.send(&mut lines, "flood", n, 1, 0));
-        (0..256).for_each(|_| drop(lines.take(BatchBounds { entries: 1, bytes: 1 })));
-        assert_eq!(lines.take(WIDE).len(), 744, "she has not come for a long time");
+        assert_eq!(lines.take(WIDE).len(), 4);
+        let lengths: Vec<usize> = (0..254).map(|_| lines.take(WIDE).len()).collect();
+        assert!(lengths.iter().all(|len| *len <= 8), "{lengths:?}");
+        while !lines.take(WIDE).is_empty() {}
+        (0..300).for_each(|n| callers.send(&mut lines, "flood", n, 1, 0));
+        assert_eq!(lines.take(WIDE).len(), 300, "she has not come for a long time");
     }
 
     #[test]
