@@ -135,6 +135,11 @@ enum CliError {
     Checkpoint { file: PathBuf, error: CheckpointError },
     #[error("--write-checkpoint takes --address: a checkpoint is signed, and only the service has the key")]
     OnlyServiceSigns,
+    #[error(
+        "--verifier-key is missing: give the key that the operator has printed with `auditlog key show`, or --unsigned, \
+         which checks the file against a manifest that anybody may have made"
+    )]
+    NoVerifierKey,
     #[error("--address is missing: where is the service?")]
     NoAddress,
     #[error("--address and --database-url are two logs: name one")]
@@ -236,6 +241,7 @@ impl CliError {
             | Self::Tenant(_)
             | Self::KeyOfOtherLog { .. }
             | Self::OnlyServiceSigns
+            | Self::NoVerifierKey
             | Self::TwoLogs
             | Self::NoAddress
             | Self::Output { .. } => ExitCode::from(2),

@@ -111,6 +111,7 @@ async fn an_export_proves_itself(#[values(Backend::Sqlite, Backend::Postgres)] b
     assert_done(&export(&app, "plain.csv", &["--no-proof-columns"]).await);
     let output = verify_csv(&app, "plain.csv", &[]).await;
     assert!(assert_holds(&output).contains("without proof_columns"), "{}", stdout(&output));
+    assert!(!stdout(&output).contains("of a part of the log"), "{}", stdout(&output));
 }
 
 #[rstest]
