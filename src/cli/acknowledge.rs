@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    app::{self, Acknowledgement},
+    app::{self, Acknowledged, Acknowledgement},
     config::{
         Settings,
         settings::{DatabaseSettings, LogSettings},
@@ -34,6 +34,9 @@ pub(super) struct AcknowledgeArgs {
     /// What has happened, for those who read the log
     #[arg(long, value_name = "TEXT", value_parser = text_of(2048))]
     reason: String,
+    /// Begin an epoch even of a log that is not there any more, or was acknowledged already and has not grown since
+    #[arg(long)]
+    force: bool,
 }
 
 impl AcknowledgeArgs {
@@ -46,11 +49,15 @@ impl AcknowledgeArgs {
         telemetry::init_logs(&loaded.config.log)?;
         serve::warn_of_unknown(&loaded.unknown_variables);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let acknowledgement = Acknowledgement { scope, by: self.by, reason: self.reason };
-        let epoch = app::acknowledge_rollback(&loaded.config.database, &clock, &acknowledgement)?;
-        let hint =
-            "its checkpoints have another name from now on: tell those who verify them, and give them the new key";
-        let _ = writeln!(io::stderr(), "auditlog: tenants/{} begins epoch {epoch}; {hint}", self.tenant);
+        let acknowledgement = Acknowledgement { scope, by: self.by, reason: self.reason, force: self.force };
+        let Acknowledged { size_before, epoch } =
+            app::acknowledge_rollback(&loaded.config.database, &clock, &acknowledgement)?;
+        let hint = "its checkpoints have another name from now on, and the same key: tell those who verify them";
+        let _ = writeln!(
+            io::stderr(),
+            "auditlog: tenants/{} had {size_before} leaves, and begins epoch {epoch}; {hint}",
+            self.tenant
+        );
         writeln!(io::stdout(), "{epoch}").map_err(|error| CliError::Io("write to standard output", error))
     }
 }
