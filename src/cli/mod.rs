@@ -133,6 +133,13 @@ enum CliError {
     OtherLog { file: PathBuf, found: String, tenant: String },
     #[error("{}: {error}", .file.display())]
     Checkpoint { file: PathBuf, error: CheckpointError },
+    #[error(
+        "there is no log of tenants/{0}, or nothing is recorded in it: check the tenant, and the database or the address; \
+         --allow-empty accepts it"
+    )]
+    NoSuchLog(String),
+    #[error("there is no {}: leave --checkpoint out the first time, when --write-checkpoint makes it", .0.display())]
+    NoSavedCheckpoint(PathBuf),
     #[error("--write-checkpoint takes --address: a checkpoint is signed, and only the service has the key")]
     OnlyServiceSigns,
     #[error(
@@ -148,8 +155,8 @@ enum CliError {
     Verify(#[from] VerifyError),
     #[error(transparent)]
     Client(#[from] ClientError),
-    #[error("the service: {0}")]
-    Call(Box<CallFailed>),
+    #[error("the service at {address}: {failed}")]
+    Call { address: String, failed: Box<CallFailed> },
     #[error("the export cannot be completed: {0}")]
     Export(String),
     #[error("{} {problem}", .file.display())]
@@ -162,12 +169,6 @@ enum CliError {
     Io(&'static str, #[source] io::Error),
     #[error("cannot record the sample events")]
     Demo(#[source] Box<dyn Error + Send + Sync>),
-}
-
-impl From<CallFailed> for CliError {
-    fn from(failed: CallFailed) -> Self {
-        Self::Call(Box::new(failed))
-    }
 }
 
 /// Runs the command that the process was started with.
@@ -240,6 +241,8 @@ impl CliError {
             | Self::Jwt(_)
             | Self::Tenant(_)
             | Self::KeyOfOtherLog { .. }
+            | Self::OtherLog { .. }
+            | Self::NoSavedCheckpoint(_)
             | Self::OnlyServiceSigns
             | Self::NoVerifierKey
             | Self::TwoLogs

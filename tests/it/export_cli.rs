@@ -181,4 +181,5 @@ async fn without_a_key_there_is_no_manifest_and_without_rights_no_file() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("CREDENTIALS_MISSING"), "{}", text(&output.stderr));
     assert!(!folder.join("b.csv").exists());
+    assert!(!folder.join("b.csv.part").exists() && !folder.join("b.csv.part.request").exists());
 }

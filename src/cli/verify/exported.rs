@@ -161,7 +161,7 @@ impl Prover<'_> {
         };
         let proof = match self.remote.call(request, send).await {
             Ok(proof) => proof,
-            Err(CliError::Call(failed)) if is_answer(&failed) => {
+            Err(CliError::Call { failed, .. }) if is_answer(&failed) => {
                 return Ok(Some((claim.name, format!("the service does not prove it: {failed}"))));
             }
             Err(error) => return Err(error),

@@ -9,7 +9,7 @@ mod saved;
 use crate::{
     config::settings::DatabaseSettings,
     merkle::{Checkpoint, CheckpointError, VerifierKey},
-    verify::{Findings, Manifest},
+    verify::{Expected, Findings, Manifest},
 };
 
 use self::report::Report;
@@ -48,6 +48,9 @@ pub(super) struct VerifyArgs {
     database: DatabaseSettings,
     #[command(flatten)]
     saved: saved::SavedArgs,
+    /// Accept a log that has no leaf, or is not there
+    #[arg(id = "allow_empty", long = "allow-empty", conflicts_with = "csv")]
+    allow_empty: bool,
     #[command(flatten)]
     exported: exported::ExportedArgs,
     /// Key of the tenant's log, which must have signed: name+hash+base64, as auditlog key show prints it in its last line
@@ -79,6 +82,7 @@ impl VerifyArgs {
         let saved = self.read_saved(tenant)?;
         let question = client::Question { tenant, key: self.verifier_key.as_ref(), saved: saved.as_ref() };
         let answer = block_on(async { client::verify(&self.remote.connect()?, &question).await })?;
+        self.require_log(&answer.report, tenant)?;
         answer.report.print()?;
         match &self.saved.write {
             Some(path) => saved::write_text(path, &answer.checkpoint),
@@ -91,13 +95,29 @@ impl VerifyArgs {
             return Err(CliError::OnlyServiceSigns);
         }
         let saved = self.read_saved(tenant)?;
-        database::verify(&self.file, &self.database, tenant, saved.as_ref())?.print()
+        let key = self.verifier_key.as_ref().and_then(VerifierKey::public_key);
+        let expected = Expected { saved: saved.as_ref(), key };
+        let report = database::verify(&self.file, &self.database, tenant, expected)?;
+        self.require_log(&report, tenant)?;
+        report.print()
+    }
+
+    fn require_log(&self, report: &Report, tenant: &str) -> Result<(), CliError> {
+        if self.allow_empty { Ok(()) } else { report.require_log(tenant) }
     }
 
     fn read_saved(&self, tenant: &str) -> Result<Option<Checkpoint>, CliError> {
         let key = self.verifier_key.as_ref();
         super::require_tenant(tenant, key)?;
-        self.saved.read(tenant, key)
+        match self.saved.read(tenant, key) {
+            // What somebody has changed is a finding wherever it is found.
+            Err(CliError::Checkpoint { file, error }) if error.is_of_signature() => {
+                let mut findings = Findings::default();
+                findings.add(format!("the checkpoint in {}", file.display()), error);
+                Report::new(findings).print().map(|()| None)
+            }
+            read => read,
+        }
     }
 }
 
