@@ -15,7 +15,7 @@ use crate::{
     telemetry,
 };
 
-use super::{CliError, FileArg, serve};
+use super::{CliError, FileArg, refuse_unused, serve};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct AcknowledgeArgs {
@@ -44,6 +44,9 @@ impl AcknowledgeArgs {
     pub(super) fn run(self) -> Result<(), CliError> {
         let scope = Scope::parse(&format!("tenants/{}", self.tenant)).ok().filter(|_| is_id(&self.tenant));
         let scope = scope.ok_or_else(|| CliError::Tenant(self.tenant.clone()))?;
+        let DatabaseSettings { migrate, pool_size, .. } = &self.database;
+        let unused = [(migrate.is_some(), "--database-migrate"), (pool_size.is_some(), "--database-pool-size")];
+        refuse_unused(&unused, "here")?;
         let flags = Settings { database: self.database, log: self.log, ..Settings::default() };
         let loaded = self.file.load(flags)?;
         telemetry::init_logs(&loaded.config.log)?;

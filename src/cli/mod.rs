@@ -149,6 +149,8 @@ enum CliError {
     NoVerifierKey,
     #[error("--address is missing: where is the service?")]
     NoAddress,
+    #[error("{0} has no effect {1}: leave it out")]
+    NoEffect(&'static str, &'static str),
     #[error("--address and --database-url are two logs: name one")]
     TwoLogs,
     #[error(transparent)]
@@ -184,7 +186,30 @@ pub fn main() -> ExitCode {
 }
 
 fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Cli, clap::Error> {
-    Cli::from_arg_matches(&name_variables(Cli::command()).try_get_matches_from(arguments)?)
+    Cli::from_arg_matches(&name_variables(hide_unused(Cli::command())).try_get_matches_from(arguments)?)
+}
+
+/// Settings that a command shares with the service and does nothing with. It refuses them as flags, and takes no notice of
+/// them elsewhere, where they are meant for the service.
+const UNUSED: [(&str, &[&str]); 2] = [
+    ("verify", &["database.migrate", "database.start_wait", "database.pool_size"]),
+    ("acknowledge-rollback", &["database.migrate", "database.pool_size"]),
+];
+
+fn hide_unused(command: clap::Command) -> clap::Command {
+    UNUSED.iter().fold(command, |command, (name, settings)| {
+        command.mut_subcommand(name, |command| {
+            settings.iter().fold(command, |command, setting| command.mut_arg(setting, |argument| argument.hide(true)))
+        })
+    })
+}
+
+/// Refuses the first flag that is there and has no effect.
+fn refuse_unused(flags: &[(bool, &'static str)], why: &'static str) -> Result<(), CliError> {
+    match flags.iter().find(|(is_given, _)| *is_given) {
+        Some((_, flag)) => Err(CliError::NoEffect(flag, why)),
+        None => Ok(()),
+    }
 }
 
 /// Adds its environment variable to the help of each setting. It is not clap that reads them: clap would take an empty
@@ -245,6 +270,7 @@ impl CliError {
             | Self::NoSavedCheckpoint(_)
             | Self::OnlyServiceSigns
             | Self::NoVerifierKey
+            | Self::NoEffect(..)
             | Self::TwoLogs
             | Self::NoAddress
             | Self::Output { .. } => ExitCode::from(2),

@@ -478,6 +478,26 @@ async fn values_that_are_not_of_their_columns_type_are_named() {
     }
 }
 
+/// A schema that is not there is not made by who only reads.
+#[test]
+fn a_database_without_a_schema_is_for_migrate() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("empty.db"), "").unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = auditlog(folder.path());
+        command.args(arguments).env("AUDITLOG_DATABASE_URL", "sqlite://empty.db").output().unwrap()
+    };
+    let acknowledge = ["acknowledge-rollback", "--tenant", "acme", "--by", "olga", "--reason", "why"];
+    for arguments in [&["verify", "--tenant", "acme"][..], &acknowledge] {
+        let output = run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains("run `auditlog migrate`"), "{said}");
+        let help = run(&[arguments[0], "--help"]);
+        assert!(stdout(&help).contains("--database-url") && !stdout(&help).contains("--database-migrate"));
+        assert_eq!(run(&[arguments, &["--database-migrate"]].concat()).status.code(), Some(2));
+    }
+}
+
 #[test]
 fn what_cannot_be_checked_ends_in_another_code_than_what_does_not_hold() {
     let folder = tempfile::tempdir().unwrap();
@@ -500,6 +520,12 @@ fn what_cannot_be_checked_ends_in_another_code_than_what_does_not_hold() {
         &["--tenant", "a/b"],
         &["--tenant", "acme", "--verifier-key", "x"],
         &["--tenant", "acme", "--write-checkpoint", "x"],
+        &["--tenant", "acme", "--address", "localhost:50051"],
+        &["--tenant", "acme", "--database-migrate"],
+        &["--tenant", "acme", "--database-start-wait", "1s"],
+        &["--tenant", "acme", "--address", "http://[::1]:1", "--database-url", "sqlite://a.db"],
+        &["--csv", "a", "--manifest", "b", "--unsigned", "--address", "http://[::1]:1"],
+        &["--csv", "a", "--manifest", "b", "--unsigned", "--database-url", "sqlite://a.db"],
     ] {
         assert_eq!(verify(wrong).status.code(), Some(2), "{wrong:?}");
     }

@@ -205,6 +205,20 @@ async fn without_the_operators_key_a_file_is_only_consistent_and_that_only_on_de
     assert_finds("forged", &verify(&["--unsigned"]).await, &["the file", "SHA-256 differs"]);
 }
 
+/// The row of the file is as it was, and the one in the database is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_was_changed_in_the_database_sends_the_reader_there() {
+    let app = TestApp::start(Backend::Sqlite).await;
+    small_log(&app).await;
+    assert_eq!(export(&app, "a.csv", &[]).await.status.code(), Some(0));
+    let mut tampering = crate::tamper::Tampering::begin(&app.database);
+    tampering.run(&format!("UPDATE events SET leaf_hash = zeroblob(32) WHERE event_id = '{}'", id(2)));
+    let arguments: Vec<String> = [vec!["--proofs".to_owned()], service(&app)].concat();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let output = verify_csv(&app, "a.csv", &arguments).await;
+    assert_finds("changed below", &output, &[&id(2), "may have been changed in its database", "--database-url"]);
+}
+
 /// A quote too many makes all that follows one cell: it must not be kept in memory.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_without_an_end_is_refused_early() {

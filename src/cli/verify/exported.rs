@@ -162,7 +162,7 @@ impl Prover<'_> {
         let proof = match self.remote.call(request, send).await {
             Ok(proof) => proof,
             Err(CliError::Call { failed, .. }) if is_answer(&failed) => {
-                return Ok(Some((claim.name, format!("the service does not prove it: {failed}"))));
+                return Ok(Some((claim.name, unproved(&failed))));
             }
             Err(error) => return Err(error),
         };
@@ -176,6 +176,18 @@ impl Prover<'_> {
         let holds = |hashes: Vec<Hash>| verify_inclusion(&leaf_hash(&claim.leaf), place, size, root, &hashes).is_ok();
         let problem = "a cell was changed: it does not make the leaf that the log has at its place";
         Ok((!hashes.is_some_and(holds)).then(|| (claim.name, problem.to_owned())))
+    }
+}
+
+/// What its answer means. The service makes a row's leaf anew, and where that is not the one that it has sealed it can but
+/// say that something is wrong within.
+fn unproved(failed: &crate::client::CallFailed) -> String {
+    match failed.code() {
+        tonic::Code::Internal | tonic::Code::DataLoss => format!(
+            "the service could not prove it, and the log may have been changed in its database: the operator sees what \
+             by `auditlog verify --tenant` with --database-url ({failed})"
+        ),
+        _ => format!("the service does not prove it: {failed}"),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
 use self::report::Report;
 pub(super) use self::saved::write_text;
 use super::{
-    CliError, FileArg,
+    CliError, FileArg, refuse_unused,
     remote::{RemoteArgs, block_on},
 };
 
@@ -60,11 +60,32 @@ pub(super) struct VerifyArgs {
 
 impl VerifyArgs {
     pub(super) fn run(self) -> Result<(), CliError> {
+        self.refuse_unused()?;
         match (&self.tenant, &self.remote.address) {
             (None, _) => self.verify_export(),
             (Some(tenant), Some(_)) => self.verify_service(tenant),
             (Some(tenant), None) => self.verify_database(tenant),
         }
+    }
+
+    fn refuse_unused(&self) -> Result<(), CliError> {
+        let DatabaseSettings { migrate, start_wait, pool_size, .. } = &self.database;
+        let unused = [
+            (migrate.is_some(), "--database-migrate"),
+            (start_wait.is_some(), "--database-start-wait"),
+            (pool_size.is_some(), "--database-pool-size"),
+        ];
+        refuse_unused(&unused, "here")?;
+        let has_database = self.database != DatabaseSettings::default();
+        let is_of_service = self.tenant.is_some() && self.remote.address.is_some();
+        if is_of_service && (self.database.url.is_some() || self.database.url_file.is_some()) {
+            return Err(CliError::TwoLogs);
+        }
+        refuse_unused(&[(has_database && is_of_service, "--database-statement-timeout")], "with --address")?;
+        let is_of_file = self.tenant.is_none();
+        refuse_unused(&[(has_database && is_of_file, "what begins with --database")], "with --csv")?;
+        let asks_nobody = is_of_file && self.remote.address.is_some() && !self.exported.proofs;
+        refuse_unused(&[(asks_nobody, "--address")], "with --csv and without --proofs")
     }
 
     fn verify_export(&self) -> Result<(), CliError> {
@@ -76,9 +97,6 @@ impl VerifyArgs {
     }
 
     fn verify_service(&self, tenant: &str) -> Result<(), CliError> {
-        if self.database.url.is_some() {
-            return Err(CliError::TwoLogs);
-        }
         let saved = self.read_saved(tenant)?;
         let question = client::Question { tenant, key: self.verifier_key.as_ref(), saved: saved.as_ref() };
         let answer = block_on(async { client::verify(&self.remote.connect()?, &question).await })?;

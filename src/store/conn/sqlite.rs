@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use diesel::{Connection as _, SqliteConnection};
+use diesel::{Connection as _, ConnectionError, SqliteConnection};
 
 use super::Access;
 use crate::store::error::StoreError;
@@ -47,8 +47,15 @@ impl File {
     }
 
     pub(super) fn connect(&self, access: Access) -> Result<SqliteConnection, StoreError> {
-        SqliteConnection::establish(&self.uri(access))
-            .map_err(|error| StoreError::Unavailable(format!("cannot open {}: {error}", self.path.display())))
+        SqliteConnection::establish(&self.uri(access)).map_err(|error| StoreError::Unavailable(self.explain(&error)))
+    }
+
+    fn explain(&self, error: &ConnectionError) -> String {
+        let path = self.path.display();
+        match self.path.try_exists() {
+            Ok(false) => format!("there is no {path}: check the database's URL, or make it by `auditlog migrate`"),
+            _ => format!("cannot open {path}: {error}"),
+        }
     }
 
     /// Only the first connection may make the file: one that was lost must be missed, not replaced by an empty one.
