@@ -4,7 +4,8 @@
 //! *leaf*, its hash the *tree*, and the tree the *root* that a checkpoint signs. Each link is held by itself, so that a finding
 //! names the one that is broken, and not all those behind it.
 //!
-//! All of it is pure but for `database`, which walks through the rows by means of the store.
+//! All of it is pure but for `database`, which walks through the rows by means of the store, and `standing`, which looks at what
+//! stands beside them.
 
 mod csv_rows;
 pub mod database;
