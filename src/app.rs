@@ -32,7 +32,7 @@ use crate::{
 
 use self::health::Health;
 pub use self::signing::SigningError;
-pub use crate::ingest::Acknowledgement;
+pub use crate::ingest::{Acknowledged, Acknowledgement};
 
 /// How often the store is made ready for what comes.
 const PREPARE_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -183,12 +183,12 @@ pub fn migrate(database: &DatabaseConfig, clock: &dyn Clock) -> Result<Vec<Strin
     Ok(migrate_database(&store_settings(database), clock.now())?)
 }
 
-/// Acknowledges that a tenant's log went back, and tells the number of the epoch that begins with it.
+/// Acknowledges that a tenant's log went back, and tells the epoch that begins with it.
 pub fn acknowledge_rollback(
     database: &DatabaseConfig,
     clock: &Arc<dyn Clock>,
     acknowledgement: &Acknowledgement,
-) -> Result<i32, AppError> {
+) -> Result<Acknowledged, AppError> {
     let settings = StoreSettings { migrate: false, ..store_settings(database) };
     let store = Store::open(&settings, clock.now())?;
     let mut writers = store.writers(1, clock, &Arc::default())?;

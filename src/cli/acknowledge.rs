@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    app::{self, Acknowledgement},
+    app::{self, Acknowledged, Acknowledgement},
     config::{
         Settings,
         settings::{DatabaseSettings, LogSettings},
@@ -15,7 +15,7 @@ use crate::{
     telemetry,
 };
 
-use super::{CliError, FileArg, serve};
+use super::{CliError, FileArg, refuse_unused, serve};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct AcknowledgeArgs {
@@ -34,6 +34,9 @@ pub(super) struct AcknowledgeArgs {
     /// What has happened, for those who read the log
     #[arg(long, value_name = "TEXT", value_parser = text_of(2048))]
     reason: String,
+    /// Begin an epoch even of a log that is not there any more, or was acknowledged already and has not grown since
+    #[arg(long)]
+    force: bool,
 }
 
 impl AcknowledgeArgs {
@@ -41,16 +44,23 @@ impl AcknowledgeArgs {
     pub(super) fn run(self) -> Result<(), CliError> {
         let scope = Scope::parse(&format!("tenants/{}", self.tenant)).ok().filter(|_| is_id(&self.tenant));
         let scope = scope.ok_or_else(|| CliError::Tenant(self.tenant.clone()))?;
+        let DatabaseSettings { migrate, pool_size, .. } = &self.database;
+        let unused = [(migrate.is_some(), "--database-migrate"), (pool_size.is_some(), "--database-pool-size")];
+        refuse_unused(&unused, "here")?;
         let flags = Settings { database: self.database, log: self.log, ..Settings::default() };
         let loaded = self.file.load(flags)?;
         telemetry::init_logs(&loaded.config.log)?;
         serve::warn_of_unknown(&loaded.unknown_variables);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let acknowledgement = Acknowledgement { scope, by: self.by, reason: self.reason };
-        let epoch = app::acknowledge_rollback(&loaded.config.database, &clock, &acknowledgement)?;
-        let hint =
-            "its checkpoints have another name from now on: tell those who verify them, and give them the new key";
-        let _ = writeln!(io::stderr(), "auditlog: tenants/{} begins epoch {epoch}; {hint}", self.tenant);
+        let acknowledgement = Acknowledgement { scope, by: self.by, reason: self.reason, force: self.force };
+        let Acknowledged { size_before, epoch } =
+            app::acknowledge_rollback(&loaded.config.database, &clock, &acknowledgement)?;
+        let hint = "its checkpoints have another name from now on, and the same key: tell those who verify them";
+        let _ = writeln!(
+            io::stderr(),
+            "auditlog: tenants/{} had {size_before} leaves, and begins epoch {epoch}; {hint}",
+            self.tenant
+        );
         writeln!(io::stdout(), "{epoch}").map_err(|error| CliError::Io("write to standard output", error))
     }
 }

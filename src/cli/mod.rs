@@ -133,18 +133,32 @@ enum CliError {
     OtherLog { file: PathBuf, found: String, tenant: String },
     #[error("{}: {error}", .file.display())]
     Checkpoint { file: PathBuf, error: CheckpointError },
+    #[error(
+        "there is no log of tenants/{0}, or nothing is recorded in it: check the tenant, and the database or the address; \
+         --allow-empty accepts it"
+    )]
+    NoSuchLog(String),
+    #[error("there is no {}: leave --checkpoint out the first time, when --write-checkpoint makes it", .0.display())]
+    NoSavedCheckpoint(PathBuf),
     #[error("--write-checkpoint takes --address: a checkpoint is signed, and only the service has the key")]
     OnlyServiceSigns,
+    #[error(
+        "--verifier-key is missing: give the key that the operator has printed with `auditlog key show`, or --unsigned, \
+         which checks the file against a manifest that anybody may have made"
+    )]
+    NoVerifierKey,
     #[error("--address is missing: where is the service?")]
     NoAddress,
+    #[error("{0} has no effect {1}: leave it out")]
+    NoEffect(&'static str, &'static str),
     #[error("--address and --database-url are two logs: name one")]
     TwoLogs,
     #[error(transparent)]
     Verify(#[from] VerifyError),
     #[error(transparent)]
     Client(#[from] ClientError),
-    #[error("the service: {0}")]
-    Call(Box<CallFailed>),
+    #[error("the service at {address}: {failed}")]
+    Call { address: String, failed: Box<CallFailed> },
     #[error("the export cannot be completed: {0}")]
     Export(String),
     #[error("{} {problem}", .file.display())]
@@ -157,12 +171,6 @@ enum CliError {
     Io(&'static str, #[source] io::Error),
     #[error("cannot record the sample events")]
     Demo(#[source] Box<dyn Error + Send + Sync>),
-}
-
-impl From<CallFailed> for CliError {
-    fn from(failed: CallFailed) -> Self {
-        Self::Call(Box::new(failed))
-    }
 }
 
 /// Runs the command that the process was started with.
@@ -178,7 +186,30 @@ pub fn main() -> ExitCode {
 }
 
 fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Cli, clap::Error> {
-    Cli::from_arg_matches(&name_variables(Cli::command()).try_get_matches_from(arguments)?)
+    Cli::from_arg_matches(&name_variables(hide_unused(Cli::command())).try_get_matches_from(arguments)?)
+}
+
+/// Settings that a command shares with the service and does nothing with. It refuses them as flags, and takes no notice of
+/// them elsewhere, where they are meant for the service.
+const UNUSED: [(&str, &[&str]); 2] = [
+    ("verify", &["database.migrate", "database.start_wait", "database.pool_size"]),
+    ("acknowledge-rollback", &["database.migrate", "database.pool_size"]),
+];
+
+fn hide_unused(command: clap::Command) -> clap::Command {
+    UNUSED.iter().fold(command, |command, (name, settings)| {
+        command.mut_subcommand(name, |command| {
+            settings.iter().fold(command, |command, setting| command.mut_arg(setting, |argument| argument.hide(true)))
+        })
+    })
+}
+
+/// Refuses the first flag that is there and has no effect.
+fn refuse_unused(flags: &[(bool, &'static str)], why: &'static str) -> Result<(), CliError> {
+    match flags.iter().find(|(is_given, _)| *is_given) {
+        Some((_, flag)) => Err(CliError::NoEffect(flag, why)),
+        None => Ok(()),
+    }
 }
 
 /// Adds its environment variable to the help of each setting. It is not clap that reads them: clap would take an empty
@@ -235,7 +266,11 @@ impl CliError {
             | Self::Jwt(_)
             | Self::Tenant(_)
             | Self::KeyOfOtherLog { .. }
+            | Self::OtherLog { .. }
+            | Self::NoSavedCheckpoint(_)
             | Self::OnlyServiceSigns
+            | Self::NoVerifierKey
+            | Self::NoEffect(..)
             | Self::TwoLogs
             | Self::NoAddress
             | Self::Output { .. } => ExitCode::from(2),

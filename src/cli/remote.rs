@@ -6,10 +6,10 @@ use tokio::runtime;
 use tonic::{
     Request, Response, Status,
     metadata::{Ascii, AsciiMetadataKey, MetadataMap, MetadataValue},
-    transport::Channel,
+    transport::{Channel, Uri},
 };
 
-use crate::client::{self, ClientTls, Credentials, RetryPolicy};
+use crate::client::{self, CallFailed, ClientTls, Credentials, RetryPolicy};
 
 use super::CliError;
 
@@ -18,7 +18,7 @@ use super::CliError;
 #[command(next_help_heading = "Service")]
 pub(super) struct RemoteArgs {
     /// Address of the service: http://IP:PORT, or https://HOST:PORT
-    #[arg(id = "address", long, value_name = "URL")]
+    #[arg(id = "address", long, value_name = "URL", value_parser = address)]
     pub(super) address: Option<String>,
     /// Metadata to send with each call, as for grpcurl: -H 'x-audit-subject: ann'; may come again
     #[arg(id = "header", short = 'H', long = "header", value_name = "NAME: VALUE", requires = "address")]
@@ -65,6 +65,7 @@ impl FromStr for Header {
 /// A service that can be called.
 pub(super) struct Remote {
     pub(super) channel: Channel,
+    address: String,
     claims: MetadataMap,
 }
 
@@ -73,7 +74,7 @@ impl RemoteArgs {
     pub(super) fn connect(&self) -> Result<Remote, CliError> {
         let address = self.address.as_deref().unwrap_or_default();
         let endpoint = client::endpoint(address, self.tls()?)?;
-        Ok(Remote { channel: endpoint.connect_lazy(), claims: self.claims()? })
+        Ok(Remote { channel: endpoint.connect_lazy(), address: address.to_owned(), claims: self.claims()? })
     }
 
     fn claims(&self) -> Result<MetadataMap, CliError> {
@@ -121,7 +122,23 @@ impl Remote {
             request.set_timeout(limit);
             send(request)
         };
-        Ok(RetryPolicy::default().run(attempt).await?.into_inner())
+        let reply = RetryPolicy::default().run(attempt).await.map_err(|failed| self.failed(failed))?;
+        Ok(reply.into_inner())
+    }
+
+    /// The error of a call, with the address that was called.
+    pub(super) fn failed(&self, failed: CallFailed) -> CliError {
+        CliError::Call { address: self.address.clone(), failed: Box::new(failed) }
+    }
+}
+
+/// An address must say how it is spoken to: `localhost:50051` would be read as a scheme, or as a path.
+fn address(text: &str) -> Result<String, String> {
+    let has_host = |uri: &Uri| uri.host().is_some_and(|host| !host.is_empty());
+    let uri = text.parse::<Uri>().ok().filter(has_host);
+    match uri.as_ref().and_then(Uri::scheme_str) {
+        Some("http" | "https") => Ok(text.to_owned()),
+        _ => Err("must be http://HOST:PORT, or https://HOST:PORT with TLS".to_owned()),
     }
 }
 
@@ -138,6 +155,17 @@ fn read(path: &PathBuf) -> Result<String, CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_says_how_it_is_spoken_to() {
+        for text in ["http://127.0.0.1:50051", "https://audit.example.com", "http://[::1]:1"] {
+            assert_eq!(address(text).as_deref(), Ok(text));
+        }
+        for text in ["", "localhost:50051", "127.0.0.1:50051", "audit.example.com", "ftp://a:1", "http://", "http:// a"]
+        {
+            assert!(address(text).unwrap_err().contains("http://HOST:PORT"), "{text}");
+        }
+    }
 
     #[test]
     fn headers_are_read_as_grpcurl_reads_them() {

@@ -44,6 +44,16 @@ fn clap_finds_nothing_wrong_with_the_command_line() {
 }
 
 #[test]
+fn settings_without_effect_are_not_offered() {
+    for (name, settings) in UNUSED {
+        let help = parse_words(&[name, "--help"]).unwrap_err().to_string();
+        for setting in settings {
+            assert!(!help.contains(&format!("--{}", setting.replace(['.', '_'], "-"))), "{name}: {setting}");
+        }
+    }
+}
+
+#[test]
 fn an_error_is_one_line_with_causes_told_once() {
     #[derive(Debug, thiserror::Error)]
     #[error("outer")]

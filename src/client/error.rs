@@ -141,6 +141,11 @@ impl CallFailed {
         }
     }
 
+    /// Whether nothing helps before an operator has acted: the log went back.
+    pub(crate) fn waits_for_operator(&self) -> bool {
+        self.reason() == Some("LOG_ROLLED_BACK")
+    }
+
     /// How long the service asks to wait.
     pub(crate) fn asked_delay(&self) -> Duration {
         self.details.retry_info().and_then(|info| info.retry_delay).unwrap_or_default()

@@ -13,7 +13,7 @@ const MAX_CALL_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long the emitter tries.
 ///
 /// It repeats a call that failed with `UNAVAILABLE`, `RESOURCE_EXHAUSTED`, `DEADLINE_EXCEEDED` or `CANCELLED`, or because
-/// the connection broke, and no other. That is safe, because the events have their ids.
+/// the connection broke, and no other; nor with `LOG_ROLLED_BACK`, which lasts until an operator has acted. That is safe, because the events have their ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// How long all attempts and the waits between them may take together. Default: 30 s.
@@ -53,7 +53,7 @@ impl RetryPolicy {
                 Err(status) => CallFailed::new(status, attempts + 1),
             };
             let wait = failed.asked_delay().saturating_add(jittered(self.wait_after(attempts)));
-            if !failed.is_temporary() || wait >= left() {
+            if !failed.is_temporary() || failed.waits_for_operator() || wait >= left() {
                 return Err(failed);
             }
             sleep(wait).await;

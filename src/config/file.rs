@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use toml::de::{DeTable, DeValue};
+
 use super::{error::ConfigError, settings::Settings};
 
 /// Read if it is there and no other file is named.
@@ -35,8 +37,22 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Settings, ConfigError> {
     toml::from_str(text).map_err(|error| {
         let start = error.span().map_or(0, |span| span.start);
         let line = 1 + text.bytes().take(start).filter(|&byte| byte == b'\n').count();
-        ConfigError::Syntax { path: path.to_owned(), line, problem: without_value(error.message().trim()) }
+        let key =
+            error.span().and_then(|span| key_at(text, span.start)).map(|key| format!("{key}: ")).unwrap_or_default();
+        let problem = format!("{key}{}", without_value(error.message().trim()));
+        ConfigError::Syntax { path: path.to_owned(), line, problem }
     })
+}
+
+/// The key, with its table, whose value begins or goes on at `place`. None where the fault is in a key, or in the form.
+fn key_at(text: &str, place: usize) -> Option<String> {
+    fn search(table: &DeTable<'_>, place: usize) -> Option<String> {
+        table.iter().find_map(|(key, value)| match value.get_ref() {
+            DeValue::Table(inner) => search(inner, place).map(|rest| format!("{}.{rest}", key.get_ref())),
+            _ => value.span().contains(&place).then(|| key.get_ref().to_string()),
+        })
+    }
+    search(DeTable::parse(text).ok()?.get_ref(), place)
 }
 
 /// A string in a place where none may be is often the database's URL, with its password.

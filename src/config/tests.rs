@@ -98,13 +98,25 @@ fn the_default_file_may_be_absent_and_a_named_one_may_not() {
 #[case("[databse]\nurl = 's3cret'", "auditlog.toml:1: unknown field `databse`, expected one of ")]
 #[case("[roles.x]\nrights = []", "auditlog.toml:2: unknown field `rights`, expected one of ")]
 #[case("[database\nurl = 's3cret'", "auditlog.toml:1: ")]
-#[case("[database]\npool_size = 0", "auditlog.toml:2: invalid value: integer `0`, expected a nonzero u32")]
-#[case("[database]\nstatement_timeout = '10'", "auditlog.toml:2: \"10\" is no duration such as 10s, 250ms or 1m 30s: ")]
-#[case("[limits]\nnotes = 0", "auditlog.toml:2: 0 is not in 1 to 67108864")]
-#[case("[limits]\nbatch_bytes = 67108865", "auditlog.toml:2: 67108865 is not in 1 to 67108864")]
-#[case("database = 'postgres://u:s3cret@h/d'", "auditlog.toml:1: there is a string, but expected is ")]
-#[case("[checkpoint]\norigin = 'a b'", "auditlog.toml:2: \"a b\" must be a name such as audit.example.com: ")]
-#[case("[log]\nformat = 'xml'", "auditlog.toml:2: unknown variant `xml`, expected one of `auto`, `text`, `json`")]
+#[case(
+    "[database]\npool_size = 0",
+    "auditlog.toml:2: database.pool_size: invalid value: integer `0`, expected a nonzero u32"
+)]
+#[case(
+    "[database]\nstatement_timeout = '10'",
+    "auditlog.toml:2: database.statement_timeout: \"10\" is no duration such as 10s, 250ms or 1m 30s: "
+)]
+#[case("[limits]\nnotes = 0", "auditlog.toml:2: limits.notes: 0 is not in 1 to 67108864")]
+#[case("[limits]\nbatch_bytes = 67108865", "auditlog.toml:2: limits.batch_bytes: 67108865 is not in 1 to 67108864")]
+#[case("database = 'postgres://u:s3cret@h/d'", "auditlog.toml:1: database: there is a string, but expected is ")]
+#[case(
+    "[checkpoint]\norigin = 'a b'",
+    "auditlog.toml:2: checkpoint.origin: \"a b\" must be a name such as audit.example.com: "
+)]
+#[case(
+    "[log]\nformat = 'xml'",
+    "auditlog.toml:2: log.format: unknown variant `xml`, expected one of `auto`, `text`, `json`"
+)]
 fn a_bad_file_is_refused_by_line_without_showing_it(#[case] toml: &str, #[case] expected: &str) {
     let text = refusal(toml, &[], &[]);
     assert!(text.starts_with(expected), "{text}");

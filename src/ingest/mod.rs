@@ -16,4 +16,4 @@ mod tests;
 
 pub use handle::{Ingest, IngestError, IngestSettings, Workers};
 pub use measured::Measured;
-pub use rollback::{AcknowledgeError, Acknowledgement, acknowledge};
+pub use rollback::{AcknowledgeError, Acknowledged, Acknowledgement, acknowledge};

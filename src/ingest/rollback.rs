@@ -7,7 +7,7 @@ use crate::{
         ActionType, Actor, ActorType, Clock, Content, Draft, Entry, EventDraft, IdOrigin, Rejection, Resource, Scope,
         TimeId, TraceIdOrigin,
     },
-    store::{StoreError, Writer},
+    store::{EpochState, StoreError, Writer},
 };
 
 /// The resource type of the event that tells of it.
@@ -22,6 +22,17 @@ pub struct Acknowledgement {
     pub by: String,
     /// What has happened.
     pub reason: String,
+    /// Whether to take it of a log that is not there, or that was acknowledged already and has not grown since.
+    pub force: bool,
+}
+
+/// What an acknowledgement has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// How many leaves the log had before.
+    pub size_before: i64,
+    /// The number of the epoch that has begun.
+    pub epoch: i32,
 }
 
 /// Why it was not acknowledged.
@@ -33,12 +44,36 @@ pub enum AcknowledgeError {
     /// The event was refused.
     #[error(transparent)]
     Rejected(#[from] Rejection),
+    /// The tenant has no log: its name may be misspelled.
+    #[error(
+        "tenants/{0} has no log in this database: check the tenant and the database; if the database has lost the whole \
+         log, add --force"
+    )]
+    NoLog(String),
+    /// The same was acknowledged before.
+    #[error(
+        "that the log of tenants/{tenant} went back is acknowledged already: epoch {epoch} began at its {size} leaves, and \
+         nothing was recorded since; if it went back once more, add --force"
+    )]
+    Already {
+        /// Whose log.
+        tenant: String,
+        /// Its epoch.
+        epoch: i32,
+        /// How many leaves it has.
+        size: i64,
+    },
+    /// The service's own role, say, which can add and read alone.
+    #[error(
+        "this role may not begin an epoch (UPDATE of tree_heads.epoch, INSERT into log_epochs): run it as the owner of the tables"
+    )]
+    NotOwner,
     /// There is no id for the event.
     #[error("no id can be made: {0}")]
     Id(&'static str),
 }
 
-/// Records the acknowledgement in the log itself, and then begins the log's next epoch, whose number comes back. In that
+/// Records the acknowledgement in the log itself, and then begins the log's next epoch. In that
 /// order no epoch begins without its event; when the second step fails, acknowledge once more.
 ///
 /// This takes the right to write to the database, and no other: it is for a process of the operator's own, whose
@@ -47,19 +82,40 @@ pub fn acknowledge(
     writer: &mut Writer,
     clock: &dyn Clock,
     acknowledgement: &Acknowledgement,
-) -> Result<i32, AcknowledgeError> {
+) -> Result<Acknowledged, AcknowledgeError> {
+    let tenant = acknowledgement.scope.tenant();
+    // Asked first, because the event could not be taken back.
+    if !writer.may_begin_epochs()? {
+        return Err(AcknowledgeError::NotOwner);
+    }
+    let state = writer.epoch_state(tenant)?;
+    if !acknowledgement.force {
+        require_sense(tenant, state)?;
+    }
     let entry = [entry(clock, acknowledgement)?];
     for outcome in writer.append(&[&entry])? {
         outcome?;
     }
-    Ok(writer.begin_epoch(acknowledgement.scope.tenant(), &acknowledgement.by, &acknowledgement.reason)?)
+    let epoch = writer.begin_epoch(tenant, &acknowledgement.by, &acknowledgement.reason)?;
+    Ok(Acknowledged { size_before: state.map_or(0, |state| state.size), epoch })
+}
+
+/// An epoch cannot be taken back, and each one costs all who verify the log a look: none begins by mistake.
+fn require_sense(tenant: &str, state: Option<EpochState>) -> Result<(), AcknowledgeError> {
+    match state {
+        None => Err(AcknowledgeError::NoLog(tenant.to_owned())),
+        Some(EpochState { size, epoch, began_at: Some(began_at) }) if size <= began_at => {
+            Err(AcknowledgeError::Already { tenant: tenant.to_owned(), epoch, size })
+        }
+        Some(_) => Ok(()),
+    }
 }
 
 fn entry(clock: &dyn Clock, acknowledgement: &Acknowledgement) -> Result<Entry, AcknowledgeError> {
     let mut random = [0; 10];
     getrandom::fill(&mut random).map_err(|_| AcknowledgeError::Id("the system gives no random bits"))?;
     let id = TimeId::at(clock.now(), random).ok_or(AcknowledgeError::Id("the clock stands before 1970"))?;
-    let Acknowledgement { scope, by, reason } = acknowledgement;
+    let Acknowledgement { scope, by, reason, .. } = acknowledgement;
     let actor = Actor { kind: ActorType::User, id: by.clone(), name: String::new() };
     let content = Content {
         resource: Resource { kind: RESOURCE_TYPE.to_owned(), id: scope.tenant().to_owned(), name: String::new() },

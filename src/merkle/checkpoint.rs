@@ -28,10 +28,10 @@ pub enum CheckpointError {
     #[error("this is no checkpoint: a signed note whose lines are origin, size and base64 of the root")]
     Malformed,
     /// Nobody whose key is known has signed it.
-    #[error("the checkpoint is not signed by {0}")]
+    #[error("it is not signed by {0}")]
     NotSigned(String),
     /// A signature that does not fit.
-    #[error("the signature of {0} is not valid: the checkpoint was changed, or made with another key")]
+    #[error("the signature of {0} is not valid: it was changed, or made with another key")]
     InvalidSignature(String),
     /// Signed, but about another log.
     #[error("the checkpoint is of {found}, but the key is for {expected}")]
@@ -50,6 +50,13 @@ pub enum CheckpointError {
     /// The signature could not be made.
     #[error(transparent)]
     Note(NoteError),
+}
+
+impl CheckpointError {
+    /// Whether it is well formed, and yet not what the key has signed.
+    pub fn is_of_signature(&self) -> bool {
+        matches!(self, Self::NotSigned(_) | Self::InvalidSignature(_) | Self::Origin { .. })
+    }
 }
 
 /// The name of a tenant's log: both the origin line of its checkpoints and the name of the key that signs them.

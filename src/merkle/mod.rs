@@ -19,7 +19,7 @@ use std::ops::Range;
 
 pub use checkpoint::{Checkpoint, CheckpointError, VerifierKey, checkpoint_name, epoch_name, is_origin, manifest_name};
 pub use key::{CheckpointKey, KeyError};
-pub use note::{log_name, note_text};
+pub use note::{epoch_of, log_name, note_text};
 pub use proof::{
     InvalidProof, ProofError, prove_consistency, prove_inclusion, root_at, verify_consistency, verify_inclusion,
 };

@@ -27,12 +27,18 @@ pub fn log_name(name: &str) -> &str {
     }
 }
 
+/// The epoch that the name of a log tells, from 1.
+pub fn epoch_of(name: &str) -> u32 {
+    let epoch = name.strip_prefix(log_name(name)).and_then(|rest| rest.strip_prefix("/epochs/"));
+    epoch.and_then(|epoch| epoch.parse().ok()).unwrap_or(1)
+}
+
 impl Checkpoint {
-    /// Reads a checkpoint of the key's log, in whichever of its epochs, that the key has signed. A key of a later epoch is for
-    /// that epoch alone.
+    /// Reads a checkpoint of the key's log, in whichever of its epochs, that the key has signed. One private key signs for all
+    /// of them, so the verifier key of any one is good for each, under that one's name.
     pub fn verify_any_epoch(note: &str, key: &VerifierKey) -> Result<Self, CheckpointError> {
         let origin = Self::parse(note)?.origin;
-        match log_name(&origin) == key.name() {
+        match log_name(&origin) == log_name(key.name()) {
             true => Self::verify(note, &key.under(&origin)?),
             false => Self::verify(note, key),
         }
@@ -43,13 +49,18 @@ impl VerifierKey {
     /// The same public key under another name.
     pub fn under(&self, name: &str) -> Result<Self, CheckpointError> {
         let unnamed = || CheckpointError::Name(name.to_owned());
-        // Neither the name nor the hash has a plus sign, and base64 may.
-        let base64 = self.1.splitn(3, '+').nth(2).ok_or_else(unnamed)?;
-        let bytes = BASE64_STANDARD.decode(base64).map_err(|_| unnamed())?;
-        let key: &[u8; KEY_BYTES] = bytes.as_slice().try_into().map_err(|_| unnamed())?;
-        let [_, key @ ..] = key;
-        let key = VerifyingKey::from_bytes(key).map_err(|_| unnamed())?;
+        let key = self.public_key().ok_or_else(unnamed)?;
+        let key = VerifyingKey::from_bytes(&key).map_err(|_| unnamed())?;
         Self::parse(&new_ed25519_verifier_key(name, &key))
+    }
+
+    /// The Ed25519 public key itself.
+    pub fn public_key(&self) -> Option<[u8; KEY_BYTES - 1]> {
+        // Neither the name nor the hash has a plus sign, and base64 may.
+        let base64 = self.1.splitn(3, '+').nth(2)?;
+        let bytes = BASE64_STANDARD.decode(base64).ok()?;
+        let [_, key @ ..]: [u8; KEY_BYTES] = bytes.try_into().ok()?;
+        Some(key)
     }
 
     /// The text of a note that must be signed by this key under its name. Other signatures do not matter.

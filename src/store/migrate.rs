@@ -67,7 +67,7 @@ fn versions<DB: diesel::backend::Backend>(migrations: EmbeddedMigrations) -> Res
 /// Refuses a database whose schema is older than the one this binary knows, or too new for it.
 pub(super) fn require_usable(connection: &mut AnyConnection) -> Result<(), StoreError> {
     if !is_current(connection)? {
-        let fix = "run `auditlog migrate`, or set AUDITLOG_DATABASE_MIGRATE=true";
+        let fix = "run `auditlog migrate`; the service does so at its start with AUDITLOG_DATABASE_MIGRATE=true";
         return Err(StoreError::Unusable(format!("the database has no current schema: {fix}")));
     }
     match schema_requirements::table.select(schema_requirements::min_binary_version).first(connection)? {

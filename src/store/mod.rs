@@ -33,7 +33,7 @@ mod tree;
 mod types;
 mod walk;
 
-pub use append::{Outcome, Writer};
+pub use append::{EpochState, Outcome, Writer};
 pub use audit::{AfterRow, AuditPage, AuditReader, AuditRow, NoteOnEvent, StoredHead, StoredTile};
 pub use error::StoreError;
 pub use events::{EventPage, PageBounds};
@@ -76,7 +76,9 @@ impl Store {
     /// waits for a while.
     pub fn open(settings: &StoreSettings, now: Timestamp) -> Result<Self, StoreError> {
         let mut target = Target::parse(&settings.url, settings.timeout)?;
-        let mut connection = connect_patiently(&target, settings.start_wait)?;
+        // Who shall make no tables makes no file either.
+        let access = if settings.migrate { Access::Migrate } else { Access::Append };
+        let mut connection = connect_patiently(&target, access, settings.start_wait)?;
         if settings.migrate {
             migrate::run(&mut connection)?;
         }
@@ -220,10 +222,10 @@ fn read_once_more<T>(
 }
 
 /// Waits for a server that is away, but not for one that is there and refuses.
-fn connect_patiently(target: &Target, wait: Duration) -> Result<AnyConnection, StoreError> {
+fn connect_patiently(target: &Target, access: Access, wait: Duration) -> Result<AnyConnection, StoreError> {
     let start = Instant::now();
     loop {
-        match target.connect(Access::Migrate) {
+        match target.connect(access) {
             Err(error @ StoreError::Unavailable(_)) if target.is_server() && start.elapsed() < wait => {
                 tracing::warn!(%error, "waiting for the database");
                 thread::sleep(SERVER_PAUSE.min(wait.saturating_sub(start.elapsed())));
@@ -236,7 +238,7 @@ fn connect_patiently(target: &Target, wait: Duration) -> Result<AnyConnection, S
 /// Brings the database's schema up to date and tells the names of the migrations that this took.
 pub fn migrate_database(settings: &StoreSettings, now: Timestamp) -> Result<Vec<String>, StoreError> {
     let target = Target::parse(&settings.url, settings.timeout)?;
-    let mut connection = connect_patiently(&target, settings.start_wait)?;
+    let mut connection = connect_patiently(&target, Access::Migrate, settings.start_wait)?;
     let applied = migrate::run(&mut connection)?;
     drop(connection);
     partitions::make(&target, now)?;

@@ -9,7 +9,7 @@ use crate::{
 };
 
 use super::{
-    Findings, LogReport, Recomputed, compare_with_saved, leaves,
+    Findings, LogReport, Recomputed, compare_with_saved, leaves, standing,
     tree::{finished_tiles, root_of},
 };
 
@@ -26,37 +26,48 @@ pub enum VerifyError {
     Store(#[from] StoreError),
 }
 
+/// What is known of the log from elsewhere.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Expected<'e> {
+    /// An earlier checkpoint of it.
+    pub saved: Option<&'e Checkpoint>,
+    /// The public key that signs its checkpoints.
+    pub key: Option<[u8; 32]>,
+}
+
 /// Verifies the log of one tenant in the database at `url`, over one connection that cannot write. No statement may take
 /// longer than `timeout`. `progress` is told how many leaves have passed, and how many there are.
 pub fn verify_database(
     url: &str,
     timeout: Duration,
     tenant: &str,
-    saved: Option<&Checkpoint>,
+    expected: Expected<'_>,
     progress: impl FnMut(u64, u64),
 ) -> Result<LogReport, VerifyError> {
     let mut reader = AuditReader::open(url, timeout, tenant)?;
-    Ok(check(&mut reader, tenant, saved, progress)?)
+    Ok(check(&mut reader, tenant, expected, progress)?)
 }
 
 /// Verifies the log of one tenant. `progress` is told how many leaves have passed, and how many there are.
 fn check(
     reader: &mut AuditReader,
     tenant: &str,
-    saved: Option<&Checkpoint>,
+    expected: Expected<'_>,
     progress: impl FnMut(u64, u64),
 ) -> Result<LogReport, StoreError> {
+    let Expected { saved, key } = expected;
     let head = reader.head()?;
     let mut check = DatabaseCheck {
         reader,
         log: format!("the log of tenants/{tenant}"),
+        epoch: standing::epoch(head.as_ref()),
         size: head.as_ref().map_or(0, |head| u64::try_from(head.size).unwrap_or(0)),
         tree: Recomputed::new(saved.map(|saved| saved.size)),
         is_tree_lost: false,
         next: 0,
         window: Vec::new(),
         last: String::new(),
-        report: LogReport { size: 0, root: [0; 32], events: 0, notes: 0, findings: Findings::default() },
+        report: LogReport { size: 0, root: [0; 32], events: 0, notes: 0, has_key: true, findings: Findings::default() },
     };
     check.walk(progress)?;
     check.close_window()?;
@@ -64,6 +75,7 @@ fn check(
         check.compare_frontier(&head);
     }
     check.find_strays()?;
+    check.check_standing(key)?;
     check.finish(saved)
 }
 
@@ -72,6 +84,7 @@ struct DatabaseCheck<'r> {
     log: String,
     /// What the head says.
     size: u64,
+    epoch: u32,
     tree: Recomputed,
     is_tree_lost: bool,
     /// The position that comes next.
@@ -272,12 +285,19 @@ impl DatabaseCheck<'_> {
         Ok(())
     }
 
+    /// Whose key signs the log, and which of its epochs were acknowledged.
+    fn check_standing(&mut self, key: Option<[u8; 32]>) -> Result<(), StoreError> {
+        let findings = &mut self.report.findings;
+        self.report.has_key = standing::check_key(self.reader, key, findings)?;
+        standing::check_epochs(self.reader, &self.log, self.epoch, findings)
+    }
+
     fn finish(self, saved: Option<&Checkpoint>) -> Result<LogReport, StoreError> {
-        let Self { tree, mut report, log, size, is_tree_lost, .. } = self;
+        let Self { tree, mut report, log, size, epoch, is_tree_lost, .. } = self;
         if is_tree_lost {
             report.findings.add(&log, "the tree cannot be made: too many leaves are missing in a row");
         } else if let Some(saved) = saved {
-            compare_with_saved(&log, size, tree.root_at(), saved, &mut report.findings);
+            compare_with_saved(&log, size, epoch, tree.root_at(), saved, &mut report.findings);
         }
         Ok(LogReport { size, root: tree.root(), ..report })
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    merkle::{Checkpoint, Hash},
+    merkle::{Checkpoint, Hash, epoch_of},
     model::{
         Event,
         leaf::{self, leaf_hash},
@@ -140,9 +140,10 @@ impl ListedCheck {
             self.findings.add(log, "its leaves do not make the root of its checkpoint");
         }
         if let Some(saved) = saved {
-            compare_with_saved(log, self.size(), self.tree.root_at(), saved, &mut self.findings);
+            let epoch = epoch_of(&self.checkpoint.origin);
+            compare_with_saved(log, self.size(), epoch, self.tree.root_at(), saved, &mut self.findings);
         }
         let Self { checkpoint, events, notes, findings, .. } = self;
-        LogReport { size: checkpoint.size, root: checkpoint.root, events, notes, findings }
+        LogReport { size: checkpoint.size, root: checkpoint.root, events, notes, has_key: true, findings }
     }
 }

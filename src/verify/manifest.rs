@@ -48,7 +48,7 @@ pub struct Manifest {
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// Not signed as it should be.
-    #[error("the manifest is not signed as it should be: {0}")]
+    #[error(transparent)]
     Note(CheckpointError),
     /// Not in the form that this program knows.
     #[error("this is no export manifest of version 1: {0}")]
@@ -68,7 +68,10 @@ impl Manifest {
             Some(key) => key.under(&format!("{}/exports", log_name(key.name()))).and_then(|key| key.verify_note(note)),
             None => note_text(note),
         };
-        let text = text.map_err(ManifestError::Note)?;
+        let text = text.map_err(|error| match error {
+            CheckpointError::Malformed => ManifestError::Malformed("it is no signed note".to_owned()),
+            error => ManifestError::Note(error),
+        })?;
         let lines: Vec<&str> = text.lines().collect();
         let [name, VERSION, statement] = lines[..] else {
             return Err(ManifestError::Malformed(format!("its second line is not {VERSION:?}, or it has not three")));

@@ -4,7 +4,8 @@
 //! *leaf*, its hash the *tree*, and the tree the *root* that a checkpoint signs. Each link is held by itself, so that a finding
 //! names the one that is broken, and not all those behind it.
 //!
-//! All of it is pure but for `database`, which walks through the rows by means of the store.
+//! All of it is pure but for `database`, which walks through the rows by means of the store, and `standing`, which looks at what
+//! stands beside them.
 
 mod csv_rows;
 pub mod database;
@@ -13,17 +14,20 @@ mod findings;
 mod leaves;
 mod listed;
 mod manifest;
+mod standing;
 mod tree;
 
 pub use csv_rows::{CsvRow, CsvRows};
-pub use database::VerifyError;
+pub use database::{Expected, VerifyError};
 pub use exported::{check_export, row_name};
 pub use findings::Findings;
 pub use listed::ListedCheck;
 pub use manifest::Manifest;
 pub use tree::Recomputed;
 
-use crate::merkle::{Checkpoint, Hash};
+use std::cmp::Ordering;
+
+use crate::merkle::{Checkpoint, Hash, epoch_of};
 
 /// What a verified log turned out to be.
 #[derive(Debug)]
@@ -36,31 +40,49 @@ pub struct LogReport {
     pub events: u64,
     /// How many are notes.
     pub notes: u64,
+    /// Whether it is known whose key signs its checkpoints.
+    pub has_key: bool,
     /// What does not hold.
     pub findings: Findings,
 }
 
-/// Holds the log against an earlier checkpoint; `root_at_its_size` is what the recomputed log has there, if it is that long.
+/// Holds the log against an earlier checkpoint; `epoch` is the one that the log is in, and
+/// `root_at_its_size` what the recomputed log has at the checkpoint's size, if it is that long.
 fn compare_with_saved(
     log: &str,
     size: u64,
+    epoch: u32,
     root_at_its_size: Option<Hash>,
     saved: &Checkpoint,
     findings: &mut Findings,
 ) {
+    let hint = epoch_hint(epoch, epoch_of(&saved.origin));
     match root_at_its_size {
         None => findings.add(
             log,
-            format!("has {size} leaves, fewer than the {} of the saved checkpoint: it was rolled back", saved.size),
+            format!("has {size} leaves, fewer than the {} of the saved checkpoint: it was rolled back{hint}", saved.size),
         ),
         Some(root) if root != saved.root => findings.add(
             log,
             format!(
                 "its first {} leaves do not make the root of the saved checkpoint: something in them was changed since, or \
-                 this is another log",
+                 this is another log{hint}",
                 saved.size
             ),
         ),
+        Some(_) if epoch < epoch_of(&saved.origin) => findings.add(log, hint.trim_start_matches("; ")),
         Some(_) => (),
+    }
+}
+
+/// What epochs have to do with it.
+fn epoch_hint(epoch: u32, saved: u32) -> String {
+    match epoch.cmp(&saved) {
+        Ordering::Equal => String::new(),
+        Ordering::Less => format!("; it is in epoch {epoch}, and the saved checkpoint in the later epoch {saved}"),
+        Ordering::Greater => format!(
+            "; an operator has acknowledged that: the log is in epoch {epoch}, and the saved checkpoint in epoch {saved}. If \
+             that explains it, verify without --checkpoint, and keep a new one"
+        ),
     }
 }

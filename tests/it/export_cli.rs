@@ -111,6 +111,7 @@ async fn an_export_proves_itself(#[values(Backend::Sqlite, Backend::Postgres)] b
     assert_done(&export(&app, "plain.csv", &["--no-proof-columns"]).await);
     let output = verify_csv(&app, "plain.csv", &[]).await;
     assert!(assert_holds(&output).contains("without proof_columns"), "{}", stdout(&output));
+    assert!(!stdout(&output).contains("of a part of the log"), "{}", stdout(&output));
 }
 
 #[rstest]
@@ -180,4 +181,5 @@ async fn without_a_key_there_is_no_manifest_and_without_rights_no_file() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("CREDENTIALS_MISSING"), "{}", text(&output.stderr));
     assert!(!folder.join("b.csv").exists());
+    assert!(!folder.join("b.csv.part").exists() && !folder.join("b.csv.part.request").exists());
 }

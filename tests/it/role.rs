@@ -57,6 +57,18 @@ async fn the_service_needs_no_more_than_the_script_grants() {
 }
 
 #[tokio::test]
+async fn the_role_cannot_acknowledge_a_rollback_and_leaves_no_trace_of_it() {
+    let (database, _owner) = with_role().await;
+    let app = TestApp::start_on(Arc::clone(&database), |config| config.database.migrate = false).await;
+    app.record(&Caller::root(), P, event("k", "1")).await.unwrap();
+    let output = crate::rollback::try_acknowledge(&database, "acme", &[]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("run it as the owner of the tables"), "{said}");
+    assert_eq!(app.walk(&Caller::root(), list("tenants/acme")).await.len(), 1);
+}
+
+#[tokio::test]
 async fn the_role_can_change_nothing_past_the_service() {
     let (database, mut owner) = with_role().await;
     let app = TestApp::start_on(Arc::clone(&database), |config| config.database.migrate = false).await;

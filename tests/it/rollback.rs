@@ -1,7 +1,7 @@
 //! A log that went back, as when an older backup is restored, is noticed, and nothing is recorded for it before an
 //! operator has acknowledged that.
 
-use std::sync::Arc;
+use std::{process::Output, sync::Arc};
 
 use auditlog::proto::auditlog::v1::Event;
 use rstest::rstest;
@@ -43,12 +43,56 @@ async fn record_one(app: &TestApp, parent: &str) -> Result<i64, Status> {
 }
 
 fn acknowledge(database: &Database) -> String {
-    let mut command = auditlog(database.folder.path());
-    command.env("AUDITLOG_DATABASE_URL", &database.url);
-    command.args(["acknowledge-rollback", "--tenant", "acme", "--by", "olga", "--reason", "restored Monday's backup"]);
-    let output = command.output().unwrap();
+    let output = try_acknowledge(database, "acme", &[]);
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+pub fn try_acknowledge(database: &Database, tenant: &str, more: &[&str]) -> Output {
+    let mut command = auditlog(database.folder.path());
+    command.env("AUDITLOG_DATABASE_URL", &database.url);
+    command.args(["acknowledge-rollback", "--tenant", tenant, "--by", "olga", "--reason", "restored Monday's backup"]);
+    command.args(more).output().unwrap()
+}
+
+#[track_caller]
+fn assert_not_acknowledged(output: &Output, says: &str) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]), "{said}");
+    assert!(said.contains(says), "{said}");
+}
+
+/// An epoch cannot be taken back, so none begins by a slip.
+#[rstest]
+#[tokio::test]
+async fn a_log_that_is_not_there_or_was_acknowledged_already_takes_force(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
+    let app = TestApp::start(backend).await;
+    record_many(&app, T, 0, 3).await;
+    assert_not_acknowledged(&try_acknowledge(&app.database, "acmf", &[]), "tenants/acmf has no log");
+    let none = "SELECT CAST(count(*) AS TEXT) AS value FROM tree_heads WHERE tenant_id = 'acmf'";
+    assert_eq!(Sql::open(&app.database).value(none), "0");
+
+    let first = try_acknowledge(&app.database, "acme", &[]);
+    assert_eq!((first.status.code(), &*first.stdout), (Some(0), &b"2\n"[..]));
+    assert!(String::from_utf8_lossy(&first.stderr).contains("had 3 leaves, and begins epoch 2"), "{first:?}");
+    let again = try_acknowledge(&app.database, "acme", &[]);
+    assert_not_acknowledged(&again, "acknowledged already: epoch 2 began at its 4 leaves");
+    assert_eq!(app.walk(&Caller::root(), list(T)).await.len(), 4);
+    assert_eq!(try_acknowledge(&app.database, "acme", &["--force"]).stdout, b"3\n");
+    assert_eq!(record_one(&app, T).await.unwrap(), 5);
+    assert_eq!(acknowledge(&app.database), "4\n");
+    assert_sealed(&app.database);
+}
+
+#[test]
+fn a_database_that_is_not_there_is_not_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = auditlog(folder.path());
+    command.args(["acknowledge-rollback", "--tenant", "acme", "--by", "olga", "--reason", "why"]);
+    assert_not_acknowledged(&command.output().unwrap(), "auditlog.db");
+    assert!(!folder.path().join("auditlog.db").exists());
 }
 
 #[rstest]
@@ -109,7 +153,8 @@ async fn a_head_that_is_gone_is_noticed(#[values(Backend::Sqlite, Backend::Postg
     record_many(&app, T, 0, 3).await;
     app.database.forge("DELETE FROM events; DELETE FROM tree_heads");
     assert_rolled_back(record_one(&app, T).await);
-    assert_eq!(acknowledge(&app.database), "2\n");
+    assert_not_acknowledged(&try_acknowledge(&app.database, "acme", &[]), "add --force");
+    assert_eq!(try_acknowledge(&app.database, "acme", &["--force"]).stdout, b"2\n");
     assert_eq!(record_one(&app, T).await.unwrap(), 1);
     assert_sealed(&app.database);
 }

@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// The tables that make up a log.
-const TABLES: [&str; 4] = ["events", "update_notes", "tree_heads", "tree_tiles"];
+const TABLES: [&str; 6] = ["events", "update_notes", "tree_heads", "tree_tiles", "log_epochs", "signing_keys"];
 
 /// A database without its triggers, with a copy of what was in it.
 pub struct Tampering {

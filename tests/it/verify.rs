@@ -1,6 +1,6 @@
 //! `auditlog verify` straight from the database: what is as it was sealed holds, and whatever was changed is named.
 
-use std::{process::Output, sync::Arc};
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Output, sync::Arc};
 
 use auditlog::proto::auditlog::v1::{ActionType, Event, EventLeaf, FieldChange, Leaf, RequestContext, leaf::Kind};
 use prost::Message as _;
@@ -85,6 +85,14 @@ pub fn assert_finds(what: &str, output: &Output, says: &[&str]) {
     assert!(text.ends_with("result: does not hold\n"), "{text}");
 }
 
+/// Asserts that nothing is called sound of which there is nothing.
+#[track_caller]
+pub fn assert_no_log(output: &Output) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), stdout(output)), (Some(1), ""), "{said}");
+    assert!(said.contains("there is no log of tenants/") && said.contains("--allow-empty"), "{said}");
+}
+
 async fn tampering(backend: Backend) -> (Arc<Database>, Tampering) {
     let app = TestApp::start(backend).await;
     sealed_log(&app).await;
@@ -98,14 +106,15 @@ async fn tampering(backend: Backend) -> (Arc<Database>, Tampering) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_with_notes_and_several_months_holds(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
-    assert!(assert_holds(&verify(&app.database, "acme", &[])).contains("size: 0\n"));
+    assert_no_log(&verify(&app.database, "acme", &[]));
+    assert!(assert_holds(&verify(&app.database, "acme", &["--allow-empty"])).contains("size: 0\n"));
     sealed_log(&app).await;
     // The service goes on meanwhile.
     let output = verify(&app.database, "acme", &[]);
     let text = assert_holds(&output);
     assert!(text.starts_with("log: tenants/acme\nsize: 605\nevents: 600\nnotes: 5\nroot: "), "{text}");
     assert!(text.contains("\nnot shown: "), "{text}");
-    assert!(assert_holds(&verify(&app.database, "nobody", &[])).contains("size: 0\n"));
+    assert_no_log(&verify(&app.database, "nobody", &[]));
 }
 
 #[rstest]
@@ -113,7 +122,7 @@ async fn a_log_with_notes_and_several_months_holds(#[values(Backend::Sqlite, Bac
 async fn a_log_that_grows_meanwhile_holds(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     let database = Arc::clone(&app.database);
-    let checks = tokio::task::spawn_blocking(move || [(); 4].map(|()| verify(&database, "acme", &[])));
+    let checks = tokio::task::spawn_blocking(move || [(); 4].map(|()| verify(&database, "acme", &["--allow-empty"])));
     let mut recorded = 0;
     while !checks.is_finished() {
         let items = (0..100).map(|n| item(T, full(n), "")).collect();
@@ -375,6 +384,64 @@ async fn heads_and_tiles_that_were_changed_are_named(#[values(Backend::Sqlite, B
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
+async fn keys_and_epochs_that_were_changed_are_named(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let (database, mut tampering) = tampering(backend).await;
+    let key = crate::verify_client::verifier_key(&database);
+    let verify = |more: &[&str]| verify(&database, "acme", more);
+    let with_key = ["--verifier-key", &key];
+    assert!(assert_holds(&verify(&with_key)).contains("shown: the database names the key of --verifier-key"));
+
+    let other = tampering.bytes(32, 9);
+    tampering.run(&format!("UPDATE signing_keys SET public_key = {other}"));
+    assert_finds("another key", &verify(&with_key), &["signing_keys", "another key"]);
+    tampering.undo();
+    tampering.run("DELETE FROM signing_keys");
+    assert_finds("no key", &verify(&with_key), &["signing_keys", "has no key"]);
+    assert!(assert_holds(&verify(&[])).contains("not shown: whose key signs"));
+    tampering.undo();
+
+    tampering.run("UPDATE tree_heads SET epoch = 3");
+    assert_finds("an epoch of nobody", &verify(&[]), &["the head", "no acknowledgement of epoch 2"]);
+    tampering.undo();
+    let root = tampering.bytes(32, 1);
+    let epoch = |n: u32| {
+        format!("INSERT INTO log_epochs VALUES ('acme', {n}, 1, {root}, '2026-01-01 00:00:00', 'olga', 'why')")
+    };
+    tampering.run(&epoch(2));
+    assert_finds("the head's epoch set back", &verify(&[]), &["log_epochs has epoch 2", "the head is in epoch 1"]);
+    tampering.run("UPDATE tree_heads SET epoch = 2");
+    assert_holds(&verify(&[]));
+    tampering.run(&epoch(4));
+    assert_finds("an epoch too many", &verify(&[]), &["log_epochs has epoch 4"]);
+}
+
+/// Nothing is written: no file grows, and what nobody may write can be read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_read_only_is_verified_and_left_as_it_is() {
+    let app = TestApp::start(Backend::Sqlite).await;
+    sealed_log(&app).await;
+    let database = Arc::clone(&app.database);
+    app.stop().await.unwrap().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy.db");
+    fs::copy(database.url.strip_prefix("sqlite://").unwrap(), &copy).unwrap();
+    let bytes = fs::read(&copy).unwrap();
+    let verify = || {
+        let url = format!("sqlite://{}", copy.display());
+        crate::child::run(folder.path(), &["verify", "--tenant", "acme", "--database-url", &url])
+    };
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o444)).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o555)).unwrap();
+    assert!(assert_holds(&verify()).contains("size: 605\n"));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o644)).unwrap();
+    assert_holds(&verify());
+    assert!(fs::read(&copy).unwrap() == bytes);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
 async fn many_findings_are_counted_and_the_first_are_named(
     #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
 ) {
@@ -411,6 +478,26 @@ async fn values_that_are_not_of_their_columns_type_are_named() {
     }
 }
 
+/// A schema that is not there is not made by who only reads.
+#[test]
+fn a_database_without_a_schema_is_for_migrate() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("empty.db"), "").unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = auditlog(folder.path());
+        command.args(arguments).env("AUDITLOG_DATABASE_URL", "sqlite://empty.db").output().unwrap()
+    };
+    let acknowledge = ["acknowledge-rollback", "--tenant", "acme", "--by", "olga", "--reason", "why"];
+    for arguments in [&["verify", "--tenant", "acme"][..], &acknowledge] {
+        let output = run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains("run `auditlog migrate`"), "{said}");
+        let help = run(&[arguments[0], "--help"]);
+        assert!(stdout(&help).contains("--database-url") && !stdout(&help).contains("--database-migrate"));
+        assert_eq!(run(&[arguments, &["--database-migrate"]].concat()).status.code(), Some(2));
+    }
+}
+
 #[test]
 fn what_cannot_be_checked_ends_in_another_code_than_what_does_not_hold() {
     let folder = tempfile::tempdir().unwrap();
@@ -422,6 +509,10 @@ fn what_cannot_be_checked_ends_in_another_code_than_what_does_not_hold() {
     let missing = verify(&["--tenant", "acme", "--database-url", "sqlite://missing.db"]);
     assert_eq!((missing.status.code(), stdout(&missing)), (Some(1), ""));
     assert!(!folder.path().join("missing.db").exists());
+    let first =
+        verify(&["--tenant", "acme", "--checkpoint", "c", "--write-checkpoint", "c", "--address", "http://[::1]:1"]);
+    let said = String::from_utf8_lossy(&first.stderr);
+    assert!(first.status.code() == Some(2) && said.contains("leave --checkpoint out the first time"), "{said}");
     let missing = verify(&["--tenant", "acme", "--checkpoint", "missing"]);
     assert_eq!(missing.status.code(), Some(1));
     for wrong in [
@@ -429,6 +520,12 @@ fn what_cannot_be_checked_ends_in_another_code_than_what_does_not_hold() {
         &["--tenant", "a/b"],
         &["--tenant", "acme", "--verifier-key", "x"],
         &["--tenant", "acme", "--write-checkpoint", "x"],
+        &["--tenant", "acme", "--address", "localhost:50051"],
+        &["--tenant", "acme", "--database-migrate"],
+        &["--tenant", "acme", "--database-start-wait", "1s"],
+        &["--tenant", "acme", "--address", "http://[::1]:1", "--database-url", "sqlite://a.db"],
+        &["--csv", "a", "--manifest", "b", "--unsigned", "--address", "http://[::1]:1"],
+        &["--csv", "a", "--manifest", "b", "--unsigned", "--database-url", "sqlite://a.db"],
     ] {
         assert_eq!(verify(wrong).status.code(), Some(2), "{wrong:?}");
     }

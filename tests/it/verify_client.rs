@@ -47,7 +47,10 @@ async fn verify(app: &TestApp, more: &[&str]) -> Output {
 async fn a_log_holds_and_extends_a_saved_checkpoint(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     let key = verifier_key(&app.database);
-    let empty = verify(&app, &["--verifier-key", &key, "--write-checkpoint", "empty"]).await;
+    let write_empty = ["--verifier-key", &key, "--write-checkpoint", "empty"];
+    crate::verify::assert_no_log(&verify(&app, &write_empty).await);
+    assert!(!app.database.folder.path().join("empty").exists());
+    let empty = verify(&app, &[&write_empty[..], &["--allow-empty"]].concat()).await;
     assert!(assert_holds(&empty).contains("size: 0\n"));
     sealed_log(&app).await;
     let output = verify(&app, &["--verifier-key", &key, "--checkpoint", "empty", "--write-checkpoint", "first"]).await;
@@ -65,15 +68,17 @@ async fn a_log_holds_and_extends_a_saved_checkpoint(#[values(Backend::Sqlite, Ba
     assert!(assert_holds(&crate::verify::verify(&app.database, "acme", &saved)).contains("extends the saved"));
     let path = app.database.folder.path().join("first");
     let note = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("{note}\n")).unwrap();
+    assert!(assert_holds(&verify(&app, &saved).await).contains("extends the saved"));
     fs::write(&path, note.replacen("605", "604", 1)).unwrap();
-    assert_eq!(verify(&app, &saved).await.status.code(), Some(1));
+    assert_finds("a changed checkpoint", &verify(&app, &saved).await, &["the checkpoint in first", "signature"]);
     assert_finds(
         "another root",
         &verify(&app, &["--checkpoint", "first"]).await,
         &["do not make the root of the saved"],
     );
     let other = crate::verify::verify(&app.database, "other", &["--checkpoint", "first"]);
-    assert_eq!(other.status.code(), Some(1));
+    assert_eq!(other.status.code(), Some(2));
 }
 
 #[rstest]
@@ -129,6 +134,45 @@ async fn a_restored_backup_is_told_by_a_saved_checkpoint(
     assert!(assert_holds(&output).contains("size: 2\n"), "{}", last.name);
     let output = crate::verify::verify(&database, "acme", &["--checkpoint", "kept"]);
     assert_finds("a backup", &output, &["has 2 leaves, fewer than the 3 of the saved checkpoint"]);
+}
+
+/// A log in its second epoch: any key of it is good, and an earlier checkpoint that does not fit names the epochs.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_acknowledged_rollback_a_new_baseline_is_begun(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
+    let app = TestApp::start(backend).await;
+    let record = async |n: &str| app.record(&Caller::root(), "tenants/acme", event("cluster", n)).await;
+    record("1").await.unwrap();
+    let mut tampering = Tampering::begin(&app.database);
+    for n in ["2", "3", "4"] {
+        record(n).await.unwrap();
+    }
+    let first = verifier_key(&app.database);
+    let second = app.database.key().verifier_key("auditlog.local/tenants/acme/epochs/2");
+    assert_holds(&verify(&app, &["--verifier-key", &second, "--write-checkpoint", "kept"]).await);
+    tampering.undo();
+    // The service says what has happened, at once, and nothing is made of a file.
+    let output = verify(&app, &[]).await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("LOG_ROLLED_BACK") && said.contains("(attempt 1)"), "{said}");
+    let output = crate::export_cli::export(&app, "a.csv", &[]).await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("LOG_ROLLED_BACK") && said.contains(&format!("http://{}", app.address)), "{said}");
+    assert!(!app.database.folder.path().join("a.csv.part").exists());
+
+    assert!(crate::rollback::try_acknowledge(&app.database, "acme", &[]).status.success());
+    let says = ["has 2 leaves, fewer than the 4", "the log is in epoch 2, and the saved checkpoint in epoch 1"];
+    assert_finds("as a client", &verify(&app, &["--checkpoint", "kept"]).await, &says);
+    assert_finds("the database", &crate::verify::verify(&app.database, "acme", &["--checkpoint", "kept"]), &says);
+    for key in [&first, &second] {
+        let output = verify(&app, &["--verifier-key", key, "--write-checkpoint", "new"]).await;
+        assert!(assert_holds(&output).contains("is signed by auditlog.local/tenants/acme/epochs/2\n"));
+        assert_holds(&verify(&app, &["--verifier-key", key, "--checkpoint", "new"]).await);
+        assert_holds(&crate::verify::verify(&app.database, "acme", &["--verifier-key", key, "--checkpoint", "new"]));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,8 +7,8 @@ use rstest::rstest;
 use crate::{
     export_cli::{export, verify_csv},
     harness::*,
-    verify::{assert_finds, assert_holds},
-    verify_client::service,
+    verify::{assert_finds, assert_holds, stdout},
+    verify_client::{run, service, verifier_key},
 };
 
 const T: &str = "tenants/acme";
@@ -173,6 +173,50 @@ async fn a_manifest_that_was_changed_or_is_another_files_is_refused() {
     assert_finds("another's", &verify_csv(&app, "a.csv", &[]).await, &["the file", "SHA-256 differs"]);
     fs::write(&path, &manifest).unwrap();
     assert_holds(&verify_csv(&app, "a.csv", &[]).await);
+}
+
+/// Who checks no signature is not told that the file is genuine.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_operators_key_a_file_is_only_consistent_and_that_only_on_demand() {
+    let app = TestApp::start(Backend::Sqlite).await;
+    small_log(&app).await;
+    assert_eq!(export(&app, "a.csv", &[]).await.status.code(), Some(0));
+    let verify = async |more: &[&str]| {
+        let arguments = ["verify", "--csv", "a.csv", "--manifest", "a.csv.manifest"];
+        let arguments = arguments.iter().chain(more).map(|argument| (*argument).to_owned()).collect();
+        run(app.database.folder.path(), arguments).await
+    };
+    let output = verify(&[]).await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), stdout(&output)), (Some(2), ""), "{said}");
+    assert!(said.contains("--verifier-key is missing") && said.contains("--unsigned"), "{said}");
+    let output = verify(&["--unsigned"]).await;
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(!text.contains("genuine") && !text.contains("result: holds"), "{text}");
+    let result = "result: consistent with the manifest, whose signatures were not checked (give --verifier-key)\n";
+    assert!(text.ends_with(result), "{text}");
+    let key = verifier_key(&app.database);
+    assert_eq!(verify(&["--unsigned", "--verifier-key", &key]).await.status.code(), Some(2));
+
+    // A forger's file with a manifest to it is found as before.
+    let path = app.database.folder.path().join("a.csv");
+    fs::write(&path, fs::read_to_string(&path).unwrap().replacen("OPS-1", "OPS-2", 1)).unwrap();
+    assert_finds("forged", &verify(&["--unsigned"]).await, &["the file", "SHA-256 differs"]);
+}
+
+/// The row of the file is as it was, and the one in the database is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_was_changed_in_the_database_sends_the_reader_there() {
+    let app = TestApp::start(Backend::Sqlite).await;
+    small_log(&app).await;
+    assert_eq!(export(&app, "a.csv", &[]).await.status.code(), Some(0));
+    let mut tampering = crate::tamper::Tampering::begin(&app.database);
+    tampering.run(&format!("UPDATE events SET leaf_hash = zeroblob(32) WHERE event_id = '{}'", id(2)));
+    let arguments: Vec<String> = [vec!["--proofs".to_owned()], service(&app)].concat();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let output = verify_csv(&app, "a.csv", &arguments).await;
+    assert_finds("changed below", &output, &[&id(2), "may have been changed in its database", "--database-url"]);
 }
 
 /// A quote too many makes all that follows one cell: it must not be kept in memory.

@@ -52,10 +52,10 @@ impl Download<'_> {
                     progress.end();
                     return self.complete(reply);
                 }
-                Err(CliError::Call(failed)) if failed.is_temporary() => {
+                Err(CliError::Call { failed, .. }) if failed.is_temporary() && !failed.waits_for_operator() => {
                     failures = if total > before { 0 } else { failures + 1 };
                     if failures > self.retries {
-                        return Err(CliError::Call(failed));
+                        return Err(self.remote.failed(*failed));
                     }
                     let wait = failed.asked_delay().saturating_add(jittered(policy.wait_after(failures + 1)));
                     progress.at_with(total, format!("broken off, trying again: {failed}"));
@@ -76,7 +76,7 @@ impl Download<'_> {
         let is_resumed = !after_event_id.is_empty();
         let request = ExportCsvRequest { log_size, after_event_id, ..self.request.clone() };
         let mut client = AuditLogServiceClient::new(self.remote.channel.clone());
-        let response = client.export_csv(self.remote.request(request)).await.map_err(failed)?;
+        let response = client.export_csv(self.remote.request(request)).await.map_err(|status| self.failed(status))?;
         let told = response.metadata().get(LOG_SIZE).and_then(|size| size.to_str().ok()?.parse().ok());
         let told: i64 = told.ok_or_else(|| CliError::Export(format!("the service does not tell {LOG_SIZE}")))?;
         if is_resumed && told != self.part.log_size {
@@ -85,19 +85,23 @@ impl Download<'_> {
         self.part.remember(&self.request, told)?;
         let mut stream = response.into_inner();
         let (mut hash, mut bytes) = (Sha256::new(), 0);
-        while let Some(piece) = stream.message().await.map_err(failed)? {
+        while let Some(piece) = stream.message().await.map_err(|status| self.failed(status))? {
             self.part.write(&piece.data)?;
             hash.update(&piece.data);
             bytes += piece.data.len() as u64;
             *total += piece.data.len() as u64;
             progress.at_with(*total, format!("log size {told}"));
         }
-        let trailing = stream.trailers().await.map_err(failed)?.unwrap_or_default();
+        let trailing = stream.trailers().await.map_err(|status| self.failed(status))?.unwrap_or_default();
         match trailing.contains_key(SHA256) {
             true => Ok(Reply { trailing, hash, bytes }),
             // Something on the way has ended the stream as if it were complete.
-            false => Err(failed(Status::new(Code::Unavailable, "the export ended without its sums"))),
+            false => Err(self.failed(Status::new(Code::Unavailable, "the export ended without its sums"))),
         }
+    }
+
+    fn failed(&self, status: Status) -> CliError {
+        self.remote.failed(CallFailed::new(status, 1))
     }
 
     /// Compares all sums.
@@ -131,8 +135,4 @@ impl Download<'_> {
         }
         Ok(Complete { rows, sha256, log_size: self.part.log_size, manifest, part: self.part })
     }
-}
-
-fn failed(status: Status) -> CliError {
-    CallFailed::new(status, 1).into()
 }

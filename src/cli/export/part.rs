@@ -134,6 +134,18 @@ impl Part {
     }
 }
 
+/// An export that failed before a byte had come leaves nothing that the next one would stumble over.
+impl Drop for Part {
+    fn drop(&mut self) {
+        if self.rows.bytes == 0 && self.file.metadata().is_ok_and(|file| file.len() == 0) {
+            for suffix in [".part", ".part.request"] {
+                // That one is left is as before.
+                let _ = fs::remove_file(beside(&self.output, suffix));
+            }
+        }
+    }
+}
+
 fn require_absent(path: &Path, problem: &'static str) -> Result<(), CliError> {
     match path.exists() {
         true => Err(CliError::Output { file: path.to_owned(), problem }),

@@ -82,7 +82,9 @@ fn explained(mut report: Report, question: &Question<'_>, checkpoint: &Checkpoin
                   the service's checkpoint",
     );
     match question.key {
-        Some(key) => report.shown(format!("the checkpoint of {} leaves is signed by {}", checkpoint.size, key.name())),
+        Some(_) => {
+            report.shown(format!("the checkpoint of {} leaves is signed by {}", checkpoint.size, checkpoint.origin))
+        }
         None => report.not_shown("that the operator's key has signed the checkpoint: give --verifier-key"),
     }
     if question.saved.is_none() {
@@ -133,7 +135,7 @@ impl Walk<'_> {
         let refusal = match self.leaves_from(self.check.next()).await {
             Ok(leaves) if !leaves.is_empty() => return Ok(leaves),
             Ok(_) => "there are none".to_owned(),
-            Err(CliError::Call(failed)) if failed.code() == Code::Internal && !failed.is_temporary() => {
+            Err(CliError::Call { failed, .. }) if failed.code() == Code::Internal && !failed.is_temporary() => {
                 failed.to_string()
             }
             Err(error) => return Err(error),
@@ -191,7 +193,7 @@ impl Walk<'_> {
         let Some(begin) = self.last_consistent(&states, checkpoint).await? else { return Ok(()) };
         let leaves = match self.leaves_from(begin.size()).await {
             Ok(leaves) => leaves,
-            Err(CliError::Call(_)) => return Ok(()),
+            Err(CliError::Call { .. }) => return Ok(()),
             Err(error) => return Err(error),
         };
         let mut states = vec![begin];
@@ -226,7 +228,7 @@ impl Walk<'_> {
                 Ok(true) => holds = middle,
                 Ok(false) => fails = middle,
                 // The findings so far have to do.
-                Err(CliError::Call(_)) => return Ok(None),
+                Err(CliError::Call { .. }) => return Ok(None),
                 Err(error) => return Err(error),
             }
         }

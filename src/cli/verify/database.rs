@@ -3,8 +3,7 @@
 use crate::{
     cli::{CliError, FileArg, progress::Progress},
     config::{Settings, settings::DatabaseSettings},
-    merkle::Checkpoint,
-    verify::database::verify_database,
+    verify::{Expected, database::verify_database},
 };
 
 use super::Report;
@@ -14,16 +13,25 @@ pub(super) fn verify(
     file: &FileArg,
     database: &DatabaseSettings,
     tenant: &str,
-    saved: Option<&Checkpoint>,
+    expected: Expected<'_>,
 ) -> Result<Report, CliError> {
     let config = file.clone().load(Settings { database: database.clone(), ..Settings::default() })?.config.database;
     let progress = Progress::new("leaves");
     let log =
-        verify_database(&config.url, config.statement_timeout, tenant, saved, |done, size| progress.at(done, size))?;
+        verify_database(&config.url, config.statement_timeout, tenant, expected, |done, size| progress.at(done, size))?;
     progress.end();
+    let Expected { saved, key } = expected;
+    let has_key = log.has_key;
     let mut report = Report::of_log(&format!("tenants/{tenant}"), log, saved);
     report
         .shown("every event and note of the database makes the leaf, the tile and the head that are stored beside it");
+    match key {
+        Some(_) => report.shown("the database names the key of --verifier-key as the one that signs"),
+        None if has_key => {
+            report.not_shown("that the key that the database names is the operator's: give --verifier-key")
+        }
+        None => report.not_shown("whose key signs: no service with a key has started on this database"),
+    }
     if saved.is_none() {
         report.not_shown(
             "that the database was not rewritten as a whole, head included: only a checkpoint saved elsewhere shows that \

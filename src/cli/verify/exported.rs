@@ -31,6 +31,9 @@ pub(super) struct ExportedArgs {
     /// Have the service prove that each row and note of the file is in the log; takes --address
     #[arg(id = "proofs", long, requires_all = ["csv", "address"])]
     pub(super) proofs: bool,
+    /// Check the file against its manifest without knowing who has signed that: anybody may have made both
+    #[arg(id = "unsigned", long, requires = "csv", conflicts_with = "verifier_key")]
+    unsigned: bool,
 }
 
 impl ExportedArgs {
@@ -40,6 +43,9 @@ impl ExportedArgs {
         key: Option<&VerifierKey>,
         proofs: impl FnOnce(&Self, &Manifest, &mut Findings) -> Result<u64, CliError>,
     ) -> Result<Report, CliError> {
+        if key.is_none() && !self.unsigned {
+            return Err(CliError::NoVerifierKey);
+        }
         let note = saved::read_text(self.manifest.as_deref().unwrap_or("".as_ref()))?;
         let file = self.open()?;
         let manifest = match Manifest::read(&note, key) {
@@ -155,8 +161,8 @@ impl Prover<'_> {
         };
         let proof = match self.remote.call(request, send).await {
             Ok(proof) => proof,
-            Err(CliError::Call(failed)) if is_answer(&failed) => {
-                return Ok(Some((claim.name, format!("the service does not prove it: {failed}"))));
+            Err(CliError::Call { failed, .. }) if is_answer(&failed) => {
+                return Ok(Some((claim.name, unproved(&failed))));
             }
             Err(error) => return Err(error),
         };
@@ -173,6 +179,18 @@ impl Prover<'_> {
     }
 }
 
+/// What its answer means. The service makes a row's leaf anew, and where that is not the one that it has sealed it can but
+/// say that something is wrong within.
+fn unproved(failed: &crate::client::CallFailed) -> String {
+    match failed.code() {
+        tonic::Code::Internal | tonic::Code::DataLoss => format!(
+            "the service could not prove it, and the log may have been changed in its database: the operator sees what \
+             by `auditlog verify --tenant` with --database-url ({failed})"
+        ),
+        _ => format!("the service does not prove it: {failed}"),
+    }
+}
+
 /// Whether the service says something of the row, and not of the caller or itself.
 fn is_answer(failed: &crate::client::CallFailed) -> bool {
     use tonic::Code::{DataLoss, FailedPrecondition, InvalidArgument, NotFound};
@@ -184,17 +202,24 @@ fn is_answer(failed: &crate::client::CallFailed) -> bool {
 fn explain(report: &mut Report, manifest: &Manifest, key: Option<&VerifierKey>, proved: Option<u64>) {
     let is_rebuilt = manifest.is_of_whole_log() && manifest.proof_columns;
     report.shown("the file is, byte for byte, the one that the manifest is about, with all of its rows");
-    match key {
-        Some(key) => report.shown(format!("manifest and checkpoint are signed by the key of {}", key.name())),
-        None => {
-            report.not_shown("that the operator's key has signed the manifest and its checkpoint: give --verifier-key")
-        }
+    if key.is_some() {
+        report
+            .shown(format!("the manifest and its checkpoint of {} are signed by the key", manifest.checkpoint.origin));
+    } else {
+        report.not_shown(
+            "that the operator's key has signed the manifest and its checkpoint: anybody may have made them",
+        );
+        report.holds_only("consistent with the manifest, whose signatures were not checked (give --verifier-key)");
     }
-    if is_rebuilt {
+    let size = manifest.log_size;
+    if is_rebuilt && key.is_some() {
         report.shown(format!(
-            "complete and genuine: the rows and notes are all {} leaves of the log, and make the root of its checkpoint",
-            manifest.log_size
+            "complete and genuine: the rows and notes are all {size} leaves of the log, and make the root of its checkpoint"
         ));
+    } else if is_rebuilt {
+        report.shown(format!("the rows and notes are {size} leaves, and make the root in the manifest's checkpoint"));
+    } else if manifest.is_of_whole_log() {
+        report.not_shown("that no row is missing: without proof_columns the rows do not make the log's root");
     } else {
         report.not_shown("that no row is missing: of a part of the log, that is the service's word (the manifest)");
     }

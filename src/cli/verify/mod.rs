@@ -9,13 +9,13 @@ mod saved;
 use crate::{
     config::settings::DatabaseSettings,
     merkle::{Checkpoint, CheckpointError, VerifierKey},
-    verify::{Findings, Manifest},
+    verify::{Expected, Findings, Manifest},
 };
 
 use self::report::Report;
 pub(super) use self::saved::write_text;
 use super::{
-    CliError, FileArg,
+    CliError, FileArg, refuse_unused,
     remote::{RemoteArgs, block_on},
 };
 
@@ -48,6 +48,9 @@ pub(super) struct VerifyArgs {
     database: DatabaseSettings,
     #[command(flatten)]
     saved: saved::SavedArgs,
+    /// Accept a log that has no leaf, or is not there
+    #[arg(id = "allow_empty", long = "allow-empty", conflicts_with = "csv")]
+    allow_empty: bool,
     #[command(flatten)]
     exported: exported::ExportedArgs,
     /// Key of the tenant's log, which must have signed: name+hash+base64, as auditlog key show prints it in its last line
@@ -57,11 +60,32 @@ pub(super) struct VerifyArgs {
 
 impl VerifyArgs {
     pub(super) fn run(self) -> Result<(), CliError> {
+        self.refuse_unused()?;
         match (&self.tenant, &self.remote.address) {
             (None, _) => self.verify_export(),
             (Some(tenant), Some(_)) => self.verify_service(tenant),
             (Some(tenant), None) => self.verify_database(tenant),
         }
+    }
+
+    fn refuse_unused(&self) -> Result<(), CliError> {
+        let DatabaseSettings { migrate, start_wait, pool_size, .. } = &self.database;
+        let unused = [
+            (migrate.is_some(), "--database-migrate"),
+            (start_wait.is_some(), "--database-start-wait"),
+            (pool_size.is_some(), "--database-pool-size"),
+        ];
+        refuse_unused(&unused, "here")?;
+        let has_database = self.database != DatabaseSettings::default();
+        let is_of_service = self.tenant.is_some() && self.remote.address.is_some();
+        if is_of_service && (self.database.url.is_some() || self.database.url_file.is_some()) {
+            return Err(CliError::TwoLogs);
+        }
+        refuse_unused(&[(has_database && is_of_service, "--database-statement-timeout")], "with --address")?;
+        let is_of_file = self.tenant.is_none();
+        refuse_unused(&[(has_database && is_of_file, "what begins with --database")], "with --csv")?;
+        let asks_nobody = is_of_file && self.remote.address.is_some() && !self.exported.proofs;
+        refuse_unused(&[(asks_nobody, "--address")], "with --csv and without --proofs")
     }
 
     fn verify_export(&self) -> Result<(), CliError> {
@@ -73,12 +97,10 @@ impl VerifyArgs {
     }
 
     fn verify_service(&self, tenant: &str) -> Result<(), CliError> {
-        if self.database.url.is_some() {
-            return Err(CliError::TwoLogs);
-        }
         let saved = self.read_saved(tenant)?;
         let question = client::Question { tenant, key: self.verifier_key.as_ref(), saved: saved.as_ref() };
         let answer = block_on(async { client::verify(&self.remote.connect()?, &question).await })?;
+        self.require_log(&answer.report, tenant)?;
         answer.report.print()?;
         match &self.saved.write {
             Some(path) => saved::write_text(path, &answer.checkpoint),
@@ -91,13 +113,29 @@ impl VerifyArgs {
             return Err(CliError::OnlyServiceSigns);
         }
         let saved = self.read_saved(tenant)?;
-        database::verify(&self.file, &self.database, tenant, saved.as_ref())?.print()
+        let key = self.verifier_key.as_ref().and_then(VerifierKey::public_key);
+        let expected = Expected { saved: saved.as_ref(), key };
+        let report = database::verify(&self.file, &self.database, tenant, expected)?;
+        self.require_log(&report, tenant)?;
+        report.print()
+    }
+
+    fn require_log(&self, report: &Report, tenant: &str) -> Result<(), CliError> {
+        if self.allow_empty { Ok(()) } else { report.require_log(tenant) }
     }
 
     fn read_saved(&self, tenant: &str) -> Result<Option<Checkpoint>, CliError> {
         let key = self.verifier_key.as_ref();
         super::require_tenant(tenant, key)?;
-        self.saved.read(tenant, key)
+        match self.saved.read(tenant, key) {
+            // What somebody has changed is a finding wherever it is found.
+            Err(CliError::Checkpoint { file, error }) if error.is_of_signature() => {
+                let mut findings = Findings::default();
+                findings.add(format!("the checkpoint in {}", file.display()), error);
+                Report::new(findings).print().map(|()| None)
+            }
+            read => read,
+        }
     }
 }
 

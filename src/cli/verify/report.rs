@@ -15,17 +15,28 @@ pub(super) struct Report {
     findings: Findings,
     shown: Vec<String>,
     not_shown: Vec<String>,
+    is_of_empty_log: bool,
+    /// What is printed as the result if there is no finding.
+    result: &'static str,
 }
 
 impl Report {
     pub(super) fn new(findings: Findings) -> Self {
-        Self { lines: Vec::new(), findings, shown: Vec::new(), not_shown: Vec::new() }
+        Self {
+            lines: Vec::new(),
+            findings,
+            shown: Vec::new(),
+            not_shown: Vec::new(),
+            is_of_empty_log: false,
+            result: "holds",
+        }
     }
 
     /// Of a whole log; `saved` is the checkpoint that it was compared with.
     pub(super) fn of_log(scope: &str, log: LogReport, saved: Option<&Checkpoint>) -> Self {
-        let LogReport { size, root, events, notes, findings } = log;
+        let LogReport { size, root, events, notes, findings, .. } = log;
         let mut report = Self::new(findings);
+        report.is_of_empty_log = size == 0;
         report.line("log", scope);
         report.line("size", size);
         report.line("events", events);
@@ -49,6 +60,19 @@ impl Report {
     /// Adds what it does not show in any case.
     pub(super) fn not_shown(&mut self, what: impl Into<String>) {
         self.not_shown.push(what.into());
+    }
+
+    /// Says in place of `holds` that less than that was found.
+    pub(super) fn holds_only(&mut self, result: &'static str) {
+        self.result = result;
+    }
+
+    /// Refuses a log without a leaf: nothing of it was checked, and its name may be misspelled.
+    pub(super) fn require_log(&self, tenant: &str) -> Result<(), CliError> {
+        match self.is_of_empty_log && self.holds() {
+            true => Err(CliError::NoSuchLog(tenant.to_owned())),
+            false => Ok(()),
+        }
     }
 
     pub(super) fn holds(&self) -> bool {
@@ -75,7 +99,7 @@ impl Report {
             self.shown.iter().try_for_each(|what| writeln!(out, "shown: {what}"))?;
             self.not_shown.iter().try_for_each(|what| writeln!(out, "not shown: {what}"))?;
         }
-        writeln!(out, "result: {}", if self.holds() { "holds" } else { "does not hold" })?;
+        writeln!(out, "result: {}", if self.holds() { self.result } else { "does not hold" })?;
         out.flush()
     }
 }

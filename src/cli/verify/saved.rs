@@ -27,7 +27,11 @@ impl SavedArgs {
     /// Reads the saved checkpoint, which must be of the tenant's log.
     pub(super) fn read(&self, tenant: &str, key: Option<&VerifierKey>) -> Result<Option<Checkpoint>, CliError> {
         let Some(path) = &self.read else { return Ok(None) };
-        let text = read_text(path)?;
+        if self.write.is_some() && !path.exists() {
+            return Err(CliError::NoSavedCheckpoint(path.clone()));
+        }
+        // Tools such as jq and echo put a line's end behind what ends with one already.
+        let text = format!("{}\n", read_text(path)?.trim_end_matches('\n'));
         let checkpoint = parse(&text, key).map_err(|error| CliError::Checkpoint { file: path.clone(), error })?;
         match log_name(&checkpoint.origin).ends_with(&format!("/tenants/{tenant}")) {
             true => Ok(Some(checkpoint)),

@@ -1,6 +1,6 @@
 //! Epochs: what an operator acknowledges when a log went back.
 
-use diesel::prelude::*;
+use diesel::{prelude::*, sql_types::Bool};
 
 use crate::{
     model::Timestamp,
@@ -31,6 +31,35 @@ struct NewEpoch<'a> {
     begin_time: chrono::NaiveDateTime,
     acknowledged_by: &'a str,
     reason: &'a str,
+}
+
+/// Where a log stands, for who is about to begin an epoch of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochState {
+    /// How many leaves it has.
+    pub size: i64,
+    /// Its epoch, from 1.
+    pub epoch: i32,
+    /// How many leaves it had when that epoch began, the acknowledgement among them; `None` for the first one.
+    pub began_at: Option<i64>,
+}
+
+/// Reads where the log of `tenant` stands; `None` where there is none.
+pub(super) fn state(connection: &mut AnyConnection, tenant: &str) -> Result<Option<EpochState>, StoreError> {
+    let head: Option<HeadRow> = tree_heads::table.find(tenant).select(HEAD_COLUMNS).first(connection).optional()?;
+    let Some(HeadRow { tree_size: size, epoch, .. }) = head else { return Ok(None) };
+    let began_at =
+        log_epochs::table.find((tenant, epoch)).select(log_epochs::tree_size).first(connection).optional()?;
+    Ok(Some(EpochState { size, epoch, began_at }))
+}
+
+/// Whether the role may begin epochs: the one of `deploy/postgres-role.sql` may not. On SQLite whoever may write may.
+pub(super) fn may_begin(connection: &mut AnyConnection) -> Result<bool, StoreError> {
+    let AnyConnection::Postgres(connection) = connection else { return Ok(true) };
+    let rights = diesel::dsl::sql::<Bool>(
+        "has_column_privilege('tree_heads', 'epoch', 'UPDATE') AND has_table_privilege('log_epochs', 'INSERT')",
+    );
+    Ok(diesel::select(rights).get_result(connection)?)
 }
 
 /// Begins the next epoch at the head as it is, inside a transaction.

@@ -22,6 +22,7 @@ use crate::{
     model::{Clock, Draft, Entry, NoteRules, Receipt, Rejection, Salt},
 };
 
+pub use self::epoch::EpochState;
 use self::{
     plan::{Known, KnownLog, Left, Plan},
     transaction::{Failed, transaction},
@@ -139,6 +140,16 @@ impl Writer {
                 self.heads.clear();
             }
         })
+    }
+
+    /// Where the log of `tenant` stands; `None` where there is none.
+    pub fn epoch_state(&mut self, tenant: &str) -> Result<Option<EpochState>, StoreError> {
+        epoch::state(&mut self.connection, tenant)
+    }
+
+    /// Whether this writer has the right to [begin epochs](Self::begin_epoch).
+    pub fn may_begin_epochs(&mut self) -> Result<bool, StoreError> {
+        epoch::may_begin(&mut self.connection)
     }
 
     /// Begins the next epoch of a tenant's log, which must have a head, and answers its number.

@@ -17,7 +17,7 @@ use super::{
     conn::{Access, AnyConnection, Target},
     error::StoreError,
     migrate,
-    schema::{events, tree_heads, tree_tiles, update_notes},
+    schema::{events, log_epochs, signing_keys, tree_heads, tree_tiles, update_notes},
 };
 
 /// The rows of one statement. An event has at most some 64 KiB, so that a page stays below 16 MiB.
@@ -38,6 +38,8 @@ pub struct StoredHead {
     pub size: i64,
     /// The roots of its perfect subtrees, joined.
     pub frontier: Vec<u8>,
+    /// The epoch that it is in, from 1.
+    pub epoch: i32,
 }
 
 /// A row of `tree_tiles`.
@@ -89,15 +91,27 @@ pub type AuditPage<T> = (Vec<AuditRow<T>>, Option<AfterRow>);
 impl AuditReader {
     /// Connects. The database must be there, with a schema that this binary knows.
     pub fn open(url: &str, timeout: Duration, tenant: &str) -> Result<Self, StoreError> {
-        let mut connection = Target::parse(url, timeout)?.connect(Access::Read)?;
+        let mut connection = Target::parse(url, timeout)?.connect(Access::Audit)?;
         migrate::require_usable(&mut connection)?;
         Ok(Self { connection, tenant: tenant.to_owned() })
     }
 
     /// The tenant's head; `None` if it has none.
     pub fn head(&mut self) -> Result<Option<StoredHead>, StoreError> {
-        let head = tree_heads::table.find(&self.tenant).select((tree_heads::tree_size, tree_heads::frontier));
+        let columns = (tree_heads::tree_size, tree_heads::frontier, tree_heads::epoch);
+        let head = tree_heads::table.find(&self.tenant).select(columns);
         Ok(head.first(&mut self.connection).optional()?)
+    }
+
+    /// The epochs of the tenant's log that were begun by an acknowledgement, in their order.
+    pub fn epochs(&mut self) -> Result<Vec<i32>, StoreError> {
+        let epochs = log_epochs::table.filter(log_epochs::tenant_id.eq(&self.tenant)).select(log_epochs::epoch);
+        Ok(epochs.order(log_epochs::epoch.asc()).load(&mut self.connection)?)
+    }
+
+    /// The public keys of who signs for this database. There should be one, or none before the first start with a key.
+    pub fn signing_keys(&mut self) -> Result<Vec<Vec<u8>>, StoreError> {
+        Ok(signing_keys::table.select(signing_keys::public_key).load(&mut self.connection)?)
     }
 
     /// A page of the events with places from 0 up to `below`, in the order of their places.
@@ -290,7 +304,6 @@ fn next_of<T>(rows: &[T], place: impl Fn(&T) -> AfterRow) -> Option<AfterRow> {
 
 /// The scope of a row; the error names the column.
 fn scope(tenant: &str, project: &str) -> Result<Scope, BadColumn> {
-    let project = Some(project).filter(|project| !project.is_empty());
-    Scope::new(tenant, project)
+    Scope::new(tenant, Some(project).filter(|project| !project.is_empty()))
         .map_err(|_| BadColumn { column: "project_id", problem: format!("{project:?} is no project id") })
 }

@@ -49,6 +49,8 @@ pub(super) enum Access {
     Append,
     /// Read only.
     Read,
+    /// Read only, in a process of its own that changes nothing about the database's files, nor needs the right to.
+    Audit,
 }
 
 impl Target {

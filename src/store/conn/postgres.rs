@@ -121,7 +121,7 @@ pub(super) fn set_up(access: Access, timeout: Duration) -> String {
         Access::Append => format!("{common} {}", append_settings(millis)),
         // One plan for all values, because the walks are built so that there is one good plan: a planner that looks at
         // the values would plan each page anew.
-        Access::Read => format!(
+        Access::Read | Access::Audit => format!(
             "{common} SET statement_timeout = {millis}; SET default_transaction_read_only = on; \
              SET plan_cache_mode = force_generic_plan; SET jit = off;"
         ),

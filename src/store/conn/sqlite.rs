@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use diesel::{Connection as _, SqliteConnection};
+use diesel::{Connection as _, ConnectionError, SqliteConnection};
 
 use super::Access;
 use crate::store::error::StoreError;
@@ -31,6 +31,9 @@ struct Identity {
 const PATH: &percent_encoding::AsciiSet =
     &percent_encoding::NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
 
+/// The bits of a file's mode that let somebody write it.
+const ANYBODY_WRITES: u32 = 0o222;
+
 impl File {
     /// Reads what stands behind `sqlite://`.
     pub(super) fn parse(path: &str) -> Result<Self, StoreError> {
@@ -44,15 +47,36 @@ impl File {
     }
 
     pub(super) fn connect(&self, access: Access) -> Result<SqliteConnection, StoreError> {
-        SqliteConnection::establish(&self.uri(access))
-            .map_err(|error| StoreError::Unavailable(format!("cannot open {}: {error}", self.path.display())))
+        SqliteConnection::establish(&self.uri(access)).map_err(|error| StoreError::Unavailable(self.explain(&error)))
+    }
+
+    fn explain(&self, error: &ConnectionError) -> String {
+        let path = self.path.display();
+        match self.path.try_exists() {
+            Ok(false) => format!("there is no {path}: check the database's URL, or make it by `auditlog migrate`"),
+            _ => format!("cannot open {path}: {error}"),
+        }
     }
 
     /// Only the first connection may make the file: one that was lost must be missed, not replaced by an empty one.
     fn uri(&self, access: Access) -> String {
-        let mode = if access == Access::Migrate { "rwc" } else { "rw" };
+        let mode = match access {
+            Access::Migrate => "rwc",
+            Access::Append | Access::Read => "rw",
+            Access::Audit if self.is_frozen() => "ro&immutable=1",
+            Access::Audit => "ro",
+        };
         let path = percent_encoding::percent_encode(self.path.as_os_str().as_encoded_bytes(), PATH);
         format!("file:{path}?mode={mode}")
+    }
+
+    /// Whether nobody may write the file, and nothing waits beside it to be written. SQLite may then leave out its locks, which
+    /// take a file of their own: so a copy in a folder that is read-only can be read too.
+    fn is_frozen(&self) -> bool {
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        let waits = fs::metadata(log).is_ok_and(|log| log.len() > 0);
+        !waits && fs::metadata(&self.path).is_ok_and(|file| file.mode() & ANYBODY_WRITES == 0)
     }
 
     /// Remembers which file stands at the path now.
@@ -88,6 +112,9 @@ impl Identity {
 /// with the power.
 pub(super) fn set_up(access: Access, timeout: Duration) -> String {
     let wait = timeout.as_millis();
+    if access == Access::Audit {
+        return format!("PRAGMA busy_timeout={wait}; PRAGMA query_only=ON;");
+    }
     let query_only = if access == Access::Read { "ON" } else { "OFF" };
     format!(
         "PRAGMA busy_timeout={wait}; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; \
