@@ -23,6 +23,8 @@ pub struct ListedCheck {
     due: BTreeMap<u64, Due>,
     /// The position of the event that came last.
     last_event: Option<u64>,
+    /// The largest position at or beyond the checkpoint's size that was listed, and what is there.
+    farthest: Option<(u64, String)>,
     events: u64,
     notes: u64,
     findings: Findings,
@@ -42,6 +44,7 @@ impl ListedCheck {
             tree: Recomputed::with_states(saved.map(|saved| saved.size)),
             due: BTreeMap::new(),
             last_event: None,
+            farthest: None,
             events: 0,
             notes: 0,
             findings: Findings::default(),
@@ -82,6 +85,9 @@ impl ListedCheck {
 
     fn expect(&mut self, position: u64, name: String, hash: Hash) {
         if position >= self.size() {
+            if self.farthest.as_ref().is_none_or(|(farthest, _)| *farthest < position) {
+                self.farthest = Some((position, name));
+            }
             return;
         }
         if position < self.next() {
@@ -90,6 +96,12 @@ impl ListedCheck {
         if let Some(other) = self.due.insert(position, Due { name: name.clone(), hash }) {
             self.findings.add(name, format!("leaf_index {position} is taken by {} as well", other.name));
         }
+    }
+
+    /// The largest position that was listed and is not below the checkpoint's size, and what is there: recorded since, if a
+    /// later checkpoint covers it.
+    pub fn farthest(&self) -> Option<&(u64, String)> {
+        self.farthest.as_ref()
     }
 
     /// Whether all events up to `position` have come, as far as is known.

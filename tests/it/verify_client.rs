@@ -110,6 +110,12 @@ async fn what_was_changed_in_the_database_is_named(#[values(Backend::Sqlite, Bac
     tampering.run(&format!("DELETE FROM update_notes {is_note}"));
     assert_finds("a deleted note", &verify(&app, &[]).await, &["position 400:"]);
     tampering.undo();
+    // Beyond all that the log has, where no checkpoint covers it.
+    let list = tampering.columns("events").into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
+    let values = list.replace("event_id", "'01900000-0000-7000-8000-00000000dead'").replace("leaf_index", "1000000");
+    tampering.run(&format!("INSERT INTO events ({list}) SELECT {values} FROM events {is_event}"));
+    assert_finds("an added event", &verify(&app, &[]).await, &["00000000dead", "position 1000000"]);
+    tampering.undo();
     assert_holds(&verify(&app, &[]).await);
 }
 

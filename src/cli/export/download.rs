@@ -46,14 +46,15 @@ impl Download<'_> {
         let (progress, policy) = (Progress::endless("bytes"), RetryPolicy::default());
         let (mut failures, mut total) = (0, 0);
         loop {
-            let before = total;
+            // Rows, and not bytes: the header row alone would have it try for ever.
+            let before = self.part.rows();
             match self.attempt(&progress, &mut total).await {
                 Ok(reply) => {
                     progress.end();
                     return self.complete(reply);
                 }
                 Err(CliError::Call { failed, .. }) if failed.is_temporary() && !failed.waits_for_operator() => {
-                    failures = if total > before { 0 } else { failures + 1 };
+                    failures = if self.part.rows() > before { 0 } else { failures + 1 };
                     if failures > self.retries {
                         return Err(self.remote.failed(*failed));
                     }

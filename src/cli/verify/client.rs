@@ -78,8 +78,8 @@ fn unsigned(parent: &str, error: &CheckpointError) -> Report {
 fn explained(mut report: Report, question: &Question<'_>, checkpoint: &Checkpoint) -> Report {
     report.line("checkpoint", &checkpoint.origin);
     report.shown(
-        "every event and note that the service lists makes the leaf at its place, and the leaves make the root of \
-                  the service's checkpoint",
+        "every event and note that the service lists below the checkpoint's size makes the leaf at its place, and the \
+         leaves make the root of the service's checkpoint",
     );
     match question.key {
         Some(_) => {
@@ -124,7 +124,26 @@ impl Walk<'_> {
             }
         }
         progress.end();
+        self.look_beyond().await
+    }
+
+    /// What is listed beyond the checkpoint must have been recorded since, so that a later checkpoint covers it.
+    async fn look_beyond(&mut self) -> Result<(), CliError> {
+        let end = self.present_size().await?;
+        while !self.check.has_listed(end) && self.list_events().await? {}
+        let Some((position, name)) = self.check.farthest().cloned() else { return Ok(()) };
+        let size = self.present_size().await?;
+        if position >= size {
+            self.check.add(name, format!("is listed at position {position}, and the log has {size} leaves"));
+        }
         Ok(())
+    }
+
+    async fn present_size(&self) -> Result<u64, CliError> {
+        let client = ProofServiceClient::new(self.remote.channel.clone());
+        let request = GetCheckpointRequest { parent: self.parent.clone() };
+        let reply = self.remote.call(request, |request| get_checkpoint(client.clone(), request)).await?;
+        Ok(u64::try_from(reply.tree_size()).unwrap_or(0))
     }
 
     /// The next leaves; none once the service does not list them. What the events make has to do then.
