@@ -41,7 +41,7 @@
 //!    collects every violation or makes a draft.
 //! 3. `ingest::handle` takes room in the queue, or answers `QUEUE_FULL`; the worker takes what is waiting as one batch.
 //! 4. `store::append` opens one transaction: on what it remembers of the logs it lets its `plan` give each entry its leaf,
-//!    moves the heads, inserts the rows, commits. Where a head has moved or an id is taken, it does so once more with the
+//!    has the trees grow by them, moves the heads, inserts the rows and the tiles that are finished, commits. Where a head has moved or an id is taken, it does so once more with the
 //!    heads locked and the ids looked up; then an entry may get its first receipt, or a rejection.
 //! 5. Only then the callers are answered. If the commit's outcome is unknown, `ingest::commit` appends once more on a new
 //!    connection: the ids tell what happened.
@@ -70,6 +70,8 @@
 //! | which events take notes | `model::rules` |
 //! | same content or not; who gets which leaf | `store::append::plan` |
 //! | the shape of the tree and of its tiles | `merkle::tree` |
+//! | no log goes back behind what was seen of it | `store::heads` |
+//! | whose turn it is | `ingest::lines` for writes, `query::turns` for reads |
 //! | what a leaf commits to | `model::leaf`, golden bytes in `tests/golden` |
 //! | which status an error becomes | `rpc::status` |
 //! | append-only | the triggers of `migrations/` |
