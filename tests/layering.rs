@@ -213,7 +213,8 @@ fn only_the_leaf_format_sees_messages_in_the_model() {
 fn only_the_walk_through_the_database_sees_the_store_in_verify() {
     for (_, path, text) in files().into_iter().filter(|(room, ..)| room == "verify") {
         let sees = rooms_named(&text).contains("store");
-        assert!(!sees || path.ends_with("verify/database.rs"), "{} uses the store", path.display());
+        let walks = ["verify/database.rs", "verify/standing.rs"].iter().any(|file| path.ends_with(file));
+        assert!(!sees || walks, "{} uses the store", path.display());
     }
 }
 
