@@ -69,11 +69,14 @@ impl<A: Recorded> Permit<A> {
     }
 }
 
+/// Who records what the service itself has to say. No caller has that type, so none can be taken for it.
+pub fn the_service() -> Actor {
+    Actor { kind: ActorType::System, id: SERVICE.to_owned(), name: String::new() }
+}
+
 impl Permit<Record> {
-    /// For what the service itself has to say. No caller has the type of its actor, so none can be taken for it.
     fn of_the_service(scope: Scope) -> Self {
-        let service = Actor { kind: ActorType::System, id: SERVICE.to_owned(), name: String::new() };
-        Self { scope, principal: service, action: PhantomData }
+        Self { scope, principal: the_service(), action: PhantomData }
     }
 }
 

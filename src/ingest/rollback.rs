@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::{
+    auth::authorize::the_service,
     model::{
-        ActionType, Actor, ActorType, Clock, Content, Draft, Entry, EventDraft, IdOrigin, Rejection, Resource, Scope,
-        TimeId, TraceIdOrigin,
+        ActionType, Actor, ActorType, Clock, Content, Draft, Entry, EventDraft, IdOrigin, NoIdError, Rejection,
+        Resource, Scope, TimeId, TraceIdOrigin,
     },
     store::{EpochState, StoreError, Writer},
 };
@@ -69,8 +70,8 @@ pub enum AcknowledgeError {
     )]
     NotOwner,
     /// There is no id for the event.
-    #[error("no id can be made: {0}")]
-    Id(&'static str),
+    #[error(transparent)]
+    Id(#[from] NoIdError),
 }
 
 /// Records the acknowledgement in the log itself, and then begins the log's next epoch. In that
@@ -112,14 +113,12 @@ fn require_sense(tenant: &str, state: Option<EpochState>) -> Result<(), Acknowle
 }
 
 fn entry(clock: &dyn Clock, acknowledgement: &Acknowledgement) -> Result<Entry, AcknowledgeError> {
-    let mut random = [0; 10];
-    getrandom::fill(&mut random).map_err(|_| AcknowledgeError::Id("the system gives no random bits"))?;
-    let id = TimeId::at(clock.now(), random).ok_or(AcknowledgeError::Id("the clock stands before 1970"))?;
+    let id = TimeId::random(clock.now())?;
     let Acknowledgement { scope, by, reason, .. } = acknowledgement;
     let actor = Actor { kind: ActorType::User, id: by.clone(), name: String::new() };
     let content = Content {
         resource: Resource { kind: RESOURCE_TYPE.to_owned(), id: scope.tenant().to_owned(), name: String::new() },
-        actor: actor.clone(),
+        actor,
         message: format!("acknowledged that the log went back: {reason}"),
         changes: Vec::new(),
         context: None,
@@ -132,5 +131,6 @@ fn entry(clock: &dyn Clock, acknowledgement: &Acknowledgement) -> Result<Entry, 
         content,
         trace_id_origin: TraceIdOrigin::Client,
     };
-    Ok(Entry { scope: scope.clone(), recorder: actor, draft: Draft::Event(draft) })
+    // Nobody has authenticated the operator: the name is what they say.
+    Ok(Entry { scope: scope.clone(), recorder: the_service(), draft: Draft::Event(draft) })
 }

@@ -30,5 +30,5 @@ pub use limits::{Limits, TextRule, TrafficLimits};
 pub use name::{EventName, NameError, Scope};
 pub use page::{PageQuery, Position};
 pub use rules::{NoteRefusal, NoteRules, Rejection};
-pub use time_id::{EventId, NoteId, TimeId};
+pub use time_id::{EventId, NoIdError, NoteId, TimeId};
 pub use trace_id::TraceId;

@@ -8,9 +8,7 @@ const RANDOM_LEN: usize = 10;
 
 /// One id at the present time.
 pub fn fresh_id(clock: &dyn Clock) -> Result<TimeId, Failure> {
-    let mut random = [0; RANDOM_LEN];
-    getrandom::fill(&mut random).map_err(Failure::internal)?;
-    at_present(clock, random)
+    TimeId::random(clock.now()).map_err(Failure::internal)
 }
 
 /// `count` ids at the present time, out of one read of the operating system's random bytes.

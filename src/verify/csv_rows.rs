@@ -15,7 +15,8 @@ use crate::model::{
     Resource, Scope, Sealed, TimeId, Timestamp, UpdateNote, leaf::Hash,
 };
 
-/// The columns of an export with what a verifier needs, in their order.
+/// The columns of an export with what a verifier needs, in their order: said once more, so that a mistake in the export's own
+/// list is found here and not repeated.
 const COLUMNS: [&str; 26] = [
     "event_id",
     "event_time",

@@ -58,5 +58,6 @@ mod traffic;
 mod verify;
 mod verify_client;
 mod verify_csv;
+mod verify_tampering;
 mod walk;
 mod web;

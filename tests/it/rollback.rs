@@ -135,6 +135,7 @@ async fn a_restored_backup_stops_its_tenant_until_it_is_acknowledged(
     let told = app.walk(&Caller::root(), list(T)).await.into_iter().find(is_acknowledgement).expect("the event of it");
     assert!(told.message.contains("restored Monday's backup"), "{told:?}");
     assert_eq!((told.actor.unwrap().id, told.leaf_index), ("olga".to_owned(), Some(next - 1)));
+    assert_eq!(told.recorder.unwrap().id, "auditlog", "nobody has authenticated her");
     let epoch = Sql::open(&app.database).value(
         "SELECT tenant_id || ' ' || epoch || ' ' || tree_size || ' ' || acknowledged_by || ': ' || reason AS value \
          FROM log_epochs",
