@@ -13,7 +13,13 @@ use tokio::{sync::watch, task::JoinSet};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::{child::PAST_MILLIS, harness::*, sealed::assert_sealed, sql::Sql};
+use crate::{
+    child::PAST_MILLIS,
+    harness::*,
+    sealed::assert_sealed,
+    sql::Sql,
+    verify::{assert_holds, verify},
+};
 
 /// Callers and what they were told.
 pub struct Load {
@@ -192,5 +198,8 @@ impl Told {
         );
         assert_eq!(wrong, [""; 0]);
         assert_sealed(database);
+        for tenant in sql.values("SELECT tenant_id AS value FROM tree_heads") {
+            assert_holds(&verify(database, &tenant, &[]));
+        }
     }
 }

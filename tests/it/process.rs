@@ -21,6 +21,7 @@ use crate::{
     calls::{Call, Reply},
     child::{ChildServer, PAST_MILLIS},
     harness::*,
+    verify::{assert_holds, verify},
 };
 
 const T: &str = "tenants/acme";
@@ -168,4 +169,5 @@ async fn kill_9_under_load_loses_nothing_that_was_acknowledged(
     let mut sent: Vec<String> = replies.values().flat_map(sent_ids).collect();
     sent.sort();
     assert_eq!(stored, sent);
+    assert_holds(&verify(&database, "acme", &[]));
 }
