@@ -1,4 +1,5 @@
-//! The memory of a server that exports much: flat for a fast reader, a slow one, and one that leaves.
+//! The memory of a server that exports much, flat for a fast reader, a slow one, and one that leaves; and of one whose
+//! callers reset what they begin.
 
 #![cfg(target_os = "linux")]
 
@@ -13,6 +14,7 @@ use tonic::Streaming;
 use crate::{
     child::{ChildServer, PAST_MILLIS},
     harness::*,
+    traffic::reset_streams,
 };
 
 const T: &str = "tenants/acme";
@@ -128,4 +130,18 @@ async fn exports_do_not_make_the_server_grow(#[values(Backend::Sqlite, Backend::
     }
     assert_eq!(rows as u64, EVENTS);
     gauge.check("an export that was read slowly");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_are_reset_do_not_make_the_server_grow_while_others_are_served() {
+    let server = ChildServer::serve(&Database::create(Backend::Sqlite), &[]);
+    let mut client = server.client().await;
+    let mut gauge = Gauge::new(&server);
+    let flood = tokio::spawn(reset_streams(server.address, 10_000));
+    while !flood.is_finished() {
+        client.list_events(Caller::root().call(list(T))).await.unwrap();
+        gauge.read();
+    }
+    flood.await.unwrap();
+    gauge.check("streams that were reset");
 }
