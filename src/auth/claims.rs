@@ -52,10 +52,16 @@ fn subject_type(headers: &HeaderMap) -> Result<ActorType, CredentialsError> {
 fn subject_name(headers: &HeaderMap) -> Result<String, CredentialsError> {
     let encoded = single(headers, SUBJECT_NAME)?.unwrap_or_default();
     let invalid = |problem: String| CredentialsError::invalid(SUBJECT_NAME, problem);
-    let name =
-        percent_decode_str(encoded).decode_utf8().map_err(|_| invalid("must be percent-encoded UTF-8".into()))?;
+    let name = percent_decode_str(encoded).decode_utf8().ok().filter(|_| has_whole_escapes(encoded));
+    let name = name.ok_or_else(|| invalid("must be percent-encoded UTF-8".into()))?;
     TextRule::optional(MAX_SUBJECT_NAME_LEN).check(&name).map_err(|error| invalid(error.to_string()))?;
     Ok(name.into_owned())
+}
+
+/// Whether two hexadecimal digits follow each `%` (RFC 3986, section 2.1). A decoder takes any other `%` as it stands.
+fn has_whole_escapes(encoded: &str) -> bool {
+    let is_escape = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    encoded.split('%').skip(1).all(is_escape)
 }
 
 /// The grants of all headers `name`. Empty list elements are passed over (RFC 9110, section 5.6.1.2).
@@ -137,6 +143,9 @@ mod tests {
             &[(SUBJECT, "a"), (SUBJECT_TYPE, "user"), (SUBJECT_TYPE, "service")],
             &[(SUBJECT, "a"), (SUBJECT_NAME, "%FF")],
             &[(SUBJECT, "a"), (SUBJECT_NAME, "%00")],
+            &[(SUBJECT, "a"), (SUBJECT_NAME, "100%")],
+            &[(SUBJECT, "a"), (SUBJECT_NAME, "a%2")],
+            &[(SUBJECT, "a"), (SUBJECT_NAME, "100%zz")],
             &[(SUBJECT, "a"), (ROLES, "tenant_admin")],
             &[(SUBJECT, "a"), (ROLES, "tenant_admin@acme")],
             &[(SUBJECT, "a"), (ROLES, "tenant_admin@tenants/a/../b")],
