@@ -138,6 +138,7 @@ impl Display for Violations {
     /// The first one and the count of the others: a summary for people.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kept.first() {
+            Some(first) if first.field.is_empty() => f.write_str(&first.description)?,
             Some(first) => write!(f, "{} {}", first.field, first.description)?,
             None => f.write_str("the request is not valid")?,
         }
