@@ -6,6 +6,7 @@ mod abuse;
 mod admin;
 mod auth;
 mod auth_table;
+mod blackbox;
 mod calls;
 mod catalog;
 mod child;
