@@ -52,6 +52,8 @@
 //! 2. `query` asks the store for one page: `store::walk` picks the index that drives the walk, finds where its inspection
 //!    ends if there are conditions that the index does not settle, and fetches.
 //! 3. A page ends at its size, at the message limit, at the inspection limit or at the end; only the last has no token.
+//! 4. On the thread that read them, rows become bytes: `model::view` borrows their texts, `rpc::encode` writes the messages, and
+//!    the reply holds those as they are (`proto::encoded`). An export writes its rows of CSV from the same views.
 //!
 //! ## Proving, step by step
 //!

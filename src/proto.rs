@@ -12,6 +12,32 @@ pub mod auditlog {
     /// Version 1 of the contract.
     pub mod v1 {
         tonic::include_proto!("auditlog.v1");
+        include!(concat!(env!("OUT_DIR"), "/server/auditlog.v1.rs"));
+    }
+}
+
+/// Replies that hold their events encoded, as they come from the thread that reads them: on the wire a field of messages
+/// and a field of their bytes are the same. The server speaks these, a client the generated ones.
+pub mod encoded {
+    use prost::bytes::Bytes;
+
+    /// `auditlog.v1.GetEventResponse`.
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct GetEventResponse {
+        /// An `Event`.
+        #[prost(bytes = "bytes", tag = "1")]
+        pub event: Bytes,
+    }
+
+    /// `auditlog.v1.ListEventsResponse`.
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct ListEventsResponse {
+        /// An `Event` each.
+        #[prost(bytes = "bytes", repeated, tag = "1")]
+        pub events: Vec<Bytes>,
+        /// Empty on the last page.
+        #[prost(string, tag = "2")]
+        pub next_page_token: String,
     }
 }
 

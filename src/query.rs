@@ -8,8 +8,8 @@ use tracing::Instrument as _;
 use self::turns::Turns;
 use crate::{
     auth::{Permit, Read},
-    model::{Actor, Callers, Event, EventFilter, EventId, Order, PageQuery, Position},
-    store::{EventPage, PageBounds, Store, StoreError},
+    model::{Actor, Callers, EventFilter, EventId, Order, PageQuery, Position},
+    store::{EventPage, PageBounds, Store, StoreError, StoredEvent},
 };
 
 /// The most bytes of a page, encoded: gRPC clients accept 4 MiB a message unless told otherwise.
@@ -44,20 +44,30 @@ impl Query {
         Self { store, inspected, turns, recorders }
     }
 
-    /// The event `id` within the permit's scope, with its notes.
-    pub async fn get(&self, permit: &Permit<Read>, id: EventId) -> Result<Option<Event>, StoreError> {
+    /// The event `id` within the permit's scope, with its notes, in the shape that is asked for.
+    pub async fn get<T: Send + 'static>(
+        &self,
+        permit: &Permit<Read>,
+        id: EventId,
+        shape: impl Fn(StoredEvent) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<Option<T>, StoreError> {
         let (store, scope) = (self.store.clone(), permit.scope().clone());
-        self.in_turn(permit.principal(), async move { store.event(&scope, id).await }).await?
+        self.in_turn(permit.principal(), async move { store.event(&scope, id, shape).await }).await?
     }
 
-    /// One page. It ends early where it would outgrow a message or has inspected enough; then it may even be empty and
-    /// still have a next one.
-    pub async fn list(&self, permit: &Permit<Read>, request: ListRequest) -> Result<EventPage, StoreError> {
+    /// One page, in the shape that is asked for. It ends early where it would outgrow a message or has inspected enough;
+    /// then it may even be empty and still have a next one.
+    pub async fn list<T: Send + 'static>(
+        &self,
+        permit: &Permit<Read>,
+        request: ListRequest,
+        shape: impl Fn(EventPage) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let ListRequest { filter, order, after, rows } = request;
         let query = PageQuery { scope: permit.scope().clone(), filter, order, after, log_size: None };
         let bounds = PageBounds { rows, bytes: PAGE_BYTES, inspected: self.inspected };
         let store = self.store.clone();
-        self.in_turn(permit.principal(), async move { store.page(query, bounds).await }).await?
+        self.in_turn(permit.principal(), async move { store.page(query, bounds, shape).await }).await?
     }
 
     /// Reads when it is `caller`'s turn. Nobody waits longer for it than a read itself may take; and it lasts until the

@@ -17,6 +17,7 @@ use crate::proto::{
         self as proto,
         audit_log_service_server::{AuditLogService, AuditLogServiceServer},
     },
+    encoded,
     google::api::HttpBody,
 };
 
@@ -94,11 +95,11 @@ impl AuditLogService for Fake {
         Ok(Response::new(proto::BatchRecordEventsResponse { receipts }))
     }
 
-    async fn get_event(&self, _: Request<proto::GetEventRequest>) -> Reply<proto::GetEventResponse> {
+    async fn get_event(&self, _: Request<proto::GetEventRequest>) -> Reply<encoded::GetEventResponse> {
         Err(Status::unimplemented(""))
     }
 
-    async fn list_events(&self, _: Request<proto::ListEventsRequest>) -> Reply<proto::ListEventsResponse> {
+    async fn list_events(&self, _: Request<proto::ListEventsRequest>) -> Reply<encoded::ListEventsResponse> {
         Err(Status::unimplemented(""))
     }
 

@@ -6,7 +6,10 @@ use chrono::SecondsFormat;
 use csv::{Terminator, Writer, WriterBuilder};
 use serde::Serialize;
 
-use crate::model::{Actor, Event, EventBody, Timestamp, UpdateNote};
+use crate::{
+    model::{Actor, BodyView, EventView, Timestamp, UpdateNote, view::ContextView},
+    store::StoreError,
+};
 
 const COLUMNS: [&str; 22] = [
     "event_id",
@@ -50,7 +53,7 @@ struct NoteJson<'a> {
     body_commitment: Option<String>,
 }
 
-/// Writes CSV into memory, a chunk at a time.
+/// Writes one chunk of CSV into memory.
 pub(super) struct CsvEncoder {
     proof_columns: bool,
     chunk: Writer<Vec<u8>>,
@@ -58,32 +61,36 @@ pub(super) struct CsvEncoder {
 
 impl CsvEncoder {
     pub(super) fn new(proof_columns: bool) -> Self {
-        Self { proof_columns, chunk: new_chunk() }
+        let chunk = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(Vec::new());
+        Self { proof_columns, chunk }
     }
 
     /// Adds the header row.
-    pub(super) fn header(&mut self) -> Result<(), csv::Error> {
+    pub(super) fn header(&mut self) -> Result<(), StoreError> {
         let proof_columns = self.proof_columns.then_some(PROOF_COLUMNS).into_iter().flatten();
-        self.chunk.write_record(COLUMNS.into_iter().chain(proof_columns))
+        self.chunk.write_record(COLUMNS.into_iter().chain(proof_columns)).map_err(unwritable)
     }
 
     /// Adds one event.
-    pub(super) fn event(&mut self, event: &Event) -> Result<(), csv::Error> {
-        for cell in cells(event, self.proof_columns) {
-            self.chunk.write_field(&*guarded(&cell))?;
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if its row is none that this service writes.
+    pub(super) fn event(&mut self, event: &EventView<'_>) -> Result<(), StoreError> {
+        for cell in cells(event, self.proof_columns)? {
+            self.chunk.write_field(&*guarded(&cell)).map_err(unwritable)?;
         }
-        self.chunk.write_record(None::<&[u8]>)
+        self.chunk.write_record(None::<&[u8]>).map_err(unwritable)
     }
 
-    /// Takes out what was added since the last time.
-    pub(super) fn take(&mut self) -> Result<Vec<u8>, csv::Error> {
-        let chunk = std::mem::replace(&mut self.chunk, new_chunk());
-        chunk.into_inner().map_err(|error| csv::Error::from(error.into_error()))
+    /// What was written.
+    pub(super) fn into_bytes(self) -> Result<Vec<u8>, StoreError> {
+        self.chunk.into_inner().map_err(|error| unwritable(error.into_error()))
     }
 }
 
-fn new_chunk() -> Writer<Vec<u8>> {
-    WriterBuilder::new().terminator(Terminator::CRLF).from_writer(Vec::new())
+/// Memory takes what is written, and every row has as many cells: so this is not to be.
+fn unwritable(error: impl std::error::Error) -> StoreError {
+    StoreError::Corrupt(format!("a row that is no CSV: {error}"))
 }
 
 /// Puts one `'` before a cell that a spreadsheet would take for a formula (and before one that begins with `'`, so that
@@ -95,60 +102,65 @@ fn guarded(cell: &str) -> Cow<'_, str> {
     }
 }
 
-fn cells(event: &Event, proof_columns: bool) -> Vec<Cow<'_, str>> {
-    let scope = &event.name.scope;
-    let mut cells = vec![
-        event.name.id.to_string().into(),
-        event.name.id.time().to_rfc3339_opts(SecondsFormat::Millis, true).into(),
+fn cells<'r>(event: &EventView<'r>, proof_columns: bool) -> serde_json::Result<Vec<Cow<'r, str>>> {
+    let mut cells = Vec::with_capacity(COLUMNS.len() + PROOF_COLUMNS.len());
+    cells.extend([
+        event.id.to_string().into(),
+        event.id.time().to_rfc3339_opts(SecondsFormat::Millis, true).into(),
         micros(event.sealed.record_time).into(),
-        scope.tenant().into(),
-        scope.project().unwrap_or_default().into(),
+        event.tenant.into(),
+        event.project.into(),
         event.action.as_str().into(),
-        event.resource_type.as_str().into(),
-    ];
+        event.resource_type.into(),
+    ]);
     match &event.body {
-        Ok(body) => cells.extend(body_cells(body)),
+        Ok(body) => cells.extend(body_cells(body)?),
         Err(_) => cells.extend([const { Cow::Borrowed("") }; 13]),
     }
-    cells.push(notes_json(&event.notes, proof_columns).into());
+    cells.push(notes_json(event.notes, proof_columns));
     cells.push(event.sealed.leaf_index.to_string().into());
     if proof_columns {
         cells.extend(proof_cells(event));
     }
-    cells
+    Ok(cells)
 }
 
-fn body_cells(body: &EventBody) -> [Cow<'_, str>; 13] {
-    let content = &body.content;
-    let context = |field: fn(&crate::model::RequestContext) -> &str| content.context.as_ref().map_or("", field).into();
-    [
-        content.resource.id.as_str().into(),
-        content.resource.name.as_str().into(),
-        content.actor.kind.as_str().into(),
-        content.actor.id.as_str().into(),
-        content.actor.name.as_str().into(),
-        body.recorder.id.as_str().into(),
-        content.message.as_str().into(),
-        json(&content.changes).into(),
-        context(|context| &context.source_ip),
-        context(|context| &context.user_agent),
-        context(|context| &context.request_id),
-        context(|context| &context.trace_id),
-        json(&content.attributes).into(),
-    ]
+fn body_cells<'r>(body: &BodyView<'r>) -> serde_json::Result<[Cow<'r, str>; 13]> {
+    let ContextView { source_ip, user_agent, request_id, trace_id } = body.context()?.unwrap_or_default();
+    // These two go out as they stand, but not if somebody has made them what this service never writes.
+    body.changes()?;
+    body.attributes()?;
+    Ok([
+        body.resource_id.into(),
+        body.resource_name.into(),
+        body.actor.kind.as_str().into(),
+        body.actor.id.into(),
+        body.actor.name.into(),
+        body.recorder.id.into(),
+        body.message.into(),
+        body.changes.into(),
+        source_ip.into(),
+        user_agent.into(),
+        request_id.into(),
+        trace_id.into(),
+        body.attributes.into(),
+    ])
 }
 
 /// An erased event has its commitment instead of a salt.
-fn proof_cells(event: &Event) -> [Cow<'_, str>; 4] {
+fn proof_cells<'r>(event: &EventView<'r>) -> [Cow<'r, str>; 4] {
     match &event.body {
-        Ok(EventBody { recorder, salt, .. }) => {
-            [recorder.kind.as_str().into(), recorder.name.as_str().into(), hex::encode(salt).into(), "".into()]
+        Ok(BodyView { recorder, salt, .. }) => {
+            [recorder.kind.as_str().into(), recorder.name.into(), hex::encode(salt).into(), "".into()]
         }
         Err(_) => ["".into(), "".into(), "".into(), hex::encode(event.sealed.body_commitment).into()],
     }
 }
 
-fn notes_json(notes: &[UpdateNote], proof_columns: bool) -> String {
+fn notes_json(notes: &[UpdateNote], proof_columns: bool) -> Cow<'static, str> {
+    if notes.is_empty() {
+        return "[]".into();
+    }
     let note = |note: &UpdateNote| {
         let body = note.body.as_ref();
         let shown = NoteJson {
@@ -162,7 +174,7 @@ fn notes_json(notes: &[UpdateNote], proof_columns: bool) -> String {
         };
         json(&shown)
     };
-    format!("[{}]", notes.iter().map(note).collect::<Vec<_>>().join(","))
+    format!("[{}]", notes.iter().map(note).collect::<Vec<_>>().join(",")).into()
 }
 
 fn json(value: &impl Serialize) -> String {

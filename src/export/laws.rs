@@ -1,14 +1,14 @@
 //! What holds of rows of an export, whatever stands in them.
 
 use super::csv::CsvEncoder;
-use crate::model::{Event, FieldChange};
+use crate::model::{Event, EventView, FieldChange};
 
-/// An event's row reads back, in a reader of CSV that knows nothing of ours, as what the event holds; and no cell of it is
-/// a formula to a spreadsheet.
-pub fn row(event: &Event) {
+/// An event's row, made from its `view`, reads back, in a reader of CSV that knows nothing of ours, as what the event holds;
+/// and no cell of it is a formula to a spreadsheet.
+pub fn row(view: &EventView<'_>, event: &Event) {
     let mut encoder = CsvEncoder::new(true);
-    encoder.header().and_then(|()| encoder.event(event)).expect("memory takes what is written");
-    let text = encoder.take().expect("memory takes what is written");
+    encoder.header().and_then(|()| encoder.event(view)).expect("memory takes what is written");
+    let text = encoder.into_bytes().expect("memory takes what is written");
     assert!(text.ends_with(b"\r\n"));
     let mut rows = ::csv::Reader::from_reader(&*text);
     let columns = rows.headers().expect("the header is UTF-8").clone();

@@ -9,11 +9,12 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     auth::{Export, Permit},
     ingest::{Ingest, IngestError},
-    model::{Clock, Event, EventFilter, EventId, Order, PageQuery, Position},
+    model::{Clock, EventFilter, EventId, Order, PageQuery, Position},
     proof::{ProveError, Prover},
-    store::{Store, StoreError},
+    store::{Store, StoreError, StoredEvent},
 };
 
+mod chunk;
 mod csv;
 mod diary;
 #[cfg(any(test, fuzzing))]
@@ -22,7 +23,7 @@ mod manifest;
 mod read_ahead;
 
 use self::{
-    csv::CsvEncoder,
+    chunk::{Chunk, ChunkFormat, Rows},
     diary::{Diary, Ending},
     manifest::Manifest,
     read_ahead::ReadAhead,
@@ -102,12 +103,13 @@ pub struct ExportSummary {
 /// A running export. Dropping it before the end records that it was cancelled.
 pub struct CsvExport {
     reader: ReadAhead,
-    encoder: CsvEncoder,
-    header_due: bool,
+    format: ChunkFormat,
+    /// The header row, until it was sent.
+    header: Option<Rows>,
     log_size: i64,
     sent: Tally,
-    /// What was sent before and is read once more, for the manifest; `None` where there is nothing such.
-    before: Option<Before>,
+    /// The whole file, where some of it was sent before and is read once more for the manifest; `None` where it was not.
+    file: Option<Tally>,
     manifest: Option<Manifest>,
     signed: Option<String>,
     diary: Diary,
@@ -121,32 +123,9 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, bytes: &[u8], rows: usize) {
+    fn add(&mut self, Rows { bytes, count }: &Rows) {
         self.hash.update(bytes);
-        self.rows += rows as u64;
-    }
-}
-
-/// An export that goes on: the whole file so far, and the place up to which it was sent before.
-struct Before {
-    file: Tally,
-    sent_up_to: Position,
-    order: Order,
-}
-
-impl Before {
-    /// The file begins with its header row.
-    fn begin(encoder: &mut CsvEncoder, sent_up_to: Position, order: Order) -> Result<Self, ExportError> {
-        encoder.header().map_err(unwritable)?;
-        let mut file = Tally::default();
-        file.add(&encoder.take().map_err(unwritable)?, 0);
-        Ok(Self { file, sent_up_to, order })
-    }
-
-    /// How many of the next events of the walk were sent before.
-    fn count(&self, events: &[Event]) -> usize {
-        let was_sent = |event: &Event| !Position::of(event, self.order).is_behind(self.sent_up_to, self.order);
-        events.partition_point(was_sent)
+        self.rows += *count as u64;
     }
 }
 
@@ -186,15 +165,18 @@ impl Exporter {
         diary: Diary,
     ) -> Result<CsvExport, ExportError> {
         let ExportRequest { filter, order, proof_columns, resume } = request;
-        let mut encoder = CsvEncoder::new(proof_columns);
         // A manifest is about the whole file, so it takes the whole walk.
-        let before = after.filter(|_| manifest.is_some()).map(|after| Before::begin(&mut encoder, after, order));
-        let before = before.transpose()?;
-        let after = after.filter(|_| before.is_none());
+        let sent_up_to = after.filter(|_| manifest.is_some());
+        let after = after.filter(|_| sent_up_to.is_none());
+        let format = ChunkFormat { proof_columns, order, sent_up_to };
+        let header = format.header()?;
+        let mut file = sent_up_to.map(|_| Tally::default());
+        file.iter_mut().for_each(|file| file.add(&header));
         let query = PageQuery { scope: diary.scope().clone(), filter, order, after, log_size: Some(log_size) };
         let reader = ReadAhead::begin(self.store.clone(), query, self.inspected);
-        let (header_due, sent) = (resume.is_none(), Tally::default());
-        Ok(CsvExport { reader, encoder, header_due, log_size, sent, before, manifest, signed: None, diary })
+        let header = resume.is_none().then_some(header);
+        let sent = Tally::default();
+        Ok(CsvExport { reader, format, header, log_size, sent, file, manifest, signed: None, diary })
     }
 
     async fn starting_point(
@@ -207,9 +189,10 @@ impl Exporter {
         if log_size > size {
             return Err(ExportError::LogSize { asked: log_size, size });
         }
-        let last = self.store.event(permit.scope(), after).await?;
-        let last = last.filter(|event| event.sealed.leaf_index < log_size).ok_or(ExportError::ResumeNotFound)?;
-        Ok((log_size, Some(Position::of(&last, request.order))))
+        let leaf_index = |event: StoredEvent| Ok(event.view()?.sealed.leaf_index);
+        let last = self.store.event(permit.scope(), after, leaf_index).await?;
+        let last = last.filter(|leaf_index| *leaf_index < log_size).ok_or(ExportError::ResumeNotFound)?;
+        Ok((log_size, Some(Position::of(after, last, request.order))))
     }
 }
 
@@ -247,49 +230,27 @@ impl CsvExport {
     }
 
     async fn read_chunk(&mut self) -> Result<Option<Vec<u8>>, ExportError> {
-        if std::mem::take(&mut self.header_due) {
-            self.encoder.header().map_err(unwritable)?;
-            return self.send(0).map(Some);
+        if let Some(header) = self.header.take() {
+            return Ok(Some(self.send(header)));
         }
-        if let Some(events) = self.reader.events().await? {
-            let (known, new) = events.split_at(self.before.as_ref().map_or(0, |before| before.count(&events)));
-            self.pass_over(known)?;
-            if new.is_empty() {
-                // Nothing yet, but the client and whatever stands in between shall see that there is more to come.
-                return Ok(Some(Vec::new()));
-            }
-            self.encode(new)?;
-            return self.send(new.len()).map(Some);
+        if let Some(page) = self.reader.page().await? {
+            let Chunk { known, new } = self.format.chunk(&page)?;
+            self.file.iter_mut().for_each(|file| file.add(&known));
+            // Perhaps nothing yet, but the client and whatever stands in between shall see that there is more to come.
+            return Ok(Some(self.send(new)));
         }
         self.sign()?;
         Ok(None)
     }
 
-    /// Takes into the file what was sent before.
-    fn pass_over(&mut self, events: &[Event]) -> Result<(), ExportError> {
-        if events.is_empty() {
-            return Ok(());
-        }
-        self.encode(events)?;
-        let bytes = self.encoder.take().map_err(unwritable)?;
-        self.before.iter_mut().for_each(|before| before.file.add(&bytes, events.len()));
-        Ok(())
-    }
-
-    fn encode(&mut self, events: &[Event]) -> Result<(), ExportError> {
-        events.iter().try_for_each(|event| self.encoder.event(event)).map_err(unwritable)
-    }
-
-    /// Takes out what was encoded, which has so many rows.
-    fn send(&mut self, rows: usize) -> Result<Vec<u8>, ExportError> {
-        let bytes = self.encoder.take().map_err(unwritable)?;
-        self.sent.add(&bytes, rows);
-        self.before.iter_mut().for_each(|before| before.file.add(&bytes, rows));
-        Ok(bytes)
+    fn send(&mut self, rows: Rows) -> Vec<u8> {
+        self.sent.add(&rows);
+        self.file.iter_mut().for_each(|file| file.add(&rows));
+        rows.bytes
     }
 
     fn sign(&mut self) -> Result<(), ExportError> {
-        let file = self.before.as_ref().map_or(&self.sent, |before| &before.file);
+        let file = self.file.as_ref().unwrap_or(&self.sent);
         self.signed = self.manifest.as_ref().map(|manifest| manifest.sign(file)).transpose()?;
         Ok(())
     }
@@ -299,8 +260,4 @@ impl Drop for CsvExport {
     fn drop(&mut self) {
         self.diary.abandon(self.sent.rows);
     }
-}
-
-fn unwritable(error: ::csv::Error) -> ExportError {
-    ExportError::Internal(error.to_string())
 }

@@ -3,7 +3,7 @@
 use tokio::task::JoinHandle;
 
 use crate::{
-    model::{Event, PageQuery},
+    model::PageQuery,
     store::{EventPage, PageBounds, Store, StoreError},
 };
 
@@ -32,19 +32,19 @@ impl ReadAhead {
         reader
     }
 
-    /// The next events, of which there is one at least; `None` at the end. After an error there are no more.
-    pub(super) async fn events(&mut self) -> Result<Option<Vec<Event>>, StoreError> {
+    /// The next page, with one event at least; `None` at the end. After an error there are no more.
+    pub(super) async fn page(&mut self) -> Result<Option<EventPage>, StoreError> {
         while let Some(next) = self.next.take() {
             let page = next.await.map_err(|error| StoreError::Unavailable(error.to_string()))??;
-            if !page.events.is_empty() {
-                self.bounds.rows = fitting_rows(&page.events);
-            }
             self.query.after = page.next;
+            if !page.events.is_empty() {
+                self.bounds.rows = fitting_rows(&page);
+            }
             if page.next.is_some() {
                 self.read_next();
             }
             if !page.events.is_empty() {
-                return Ok(Some(page.events));
+                return Ok(Some(page));
             }
         }
         Ok(None)
@@ -52,7 +52,7 @@ impl ReadAhead {
 
     fn read_next(&mut self) {
         let (store, query, bounds) = (self.store.clone(), self.query.clone(), self.bounds);
-        self.next = Some(tokio::spawn(async move { store.page(query, bounds).await }));
+        self.next = Some(tokio::spawn(async move { store.page(query, bounds, Ok).await }));
     }
 }
 
@@ -67,7 +67,6 @@ impl Drop for ReadAhead {
 
 /// How many events like these fit into a chunk. To ask the store for more would be to read them in vain, many times over
 /// where they are large.
-fn fitting_rows(events: &[Event]) -> usize {
-    let bytes: usize = events.iter().map(Event::encoded_bound).sum();
-    (CHUNK_BYTES * events.len()).div_ceil(bytes.max(1)).clamp(1, CHUNK_ROWS)
+fn fitting_rows(page: &EventPage) -> usize {
+    (CHUNK_BYTES * page.events.len()).div_ceil(page.bytes.max(1)).clamp(1, CHUNK_ROWS)
 }

@@ -110,16 +110,21 @@ pub struct FieldChange {
     pub new_value: Option<String>,
 }
 
-/// The request that the change came with. All fields may be empty, not all at once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The request that the change came with. All fields may be empty, not all at once; in JSON the empty ones are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct RequestContext {
     /// Where the request came from.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub source_ip: String,
     /// What sent it.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub user_agent: String,
     /// The caller's id of the request.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub request_id: String,
     /// The W3C trace id.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub trace_id: String,
 }
 
@@ -285,7 +290,7 @@ pub struct NoteReceipt {
 pub type Salt = [u8; 16];
 
 /// What the log keeps of an event or a note for good, whatever happens to its body.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sealed {
     /// When it was stored, to the microsecond.
     pub record_time: Timestamp,
@@ -354,17 +359,6 @@ pub struct UpdateNote {
     pub body: Option<NoteBody>,
 }
 
-impl Event {
-    /// At least as many bytes as the event and its notes take as a protobuf message: what is text in it, and for each
-    /// field a generous allowance for tags and lengths.
-    pub fn encoded_bound(&self) -> usize {
-        const FIXED: usize = 512;
-        let body = self.body.as_ref().map_or_else(|erasure| erasure.reason.len(), |body| body.content.text_len());
-        let notes: usize = self.notes.iter().map(|note| FIXED + note.body.as_ref().map_or(0, NoteBody::text_len)).sum();
-        2 * FIXED + self.resource_type.len() + body + notes
-    }
-}
-
 impl Entry {
     /// About as many bytes as the entry takes; never less than its text.
     pub fn encoded_bound(&self) -> usize {
@@ -408,8 +402,10 @@ impl RequestContext {
     }
 }
 
-impl NoteBody {
-    fn text_len(&self) -> usize {
-        self.author.text_len() + self.text.len()
+impl UpdateNote {
+    /// At least as many bytes as the note takes as a protobuf message.
+    pub fn encoded_bound(&self) -> usize {
+        const FIXED: usize = 512;
+        FIXED + self.body.as_ref().map_or(0, |body| body.author.text_len() + body.text.len())
     }
 }

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::model::TimeId;
+use crate::model::{FieldChange, Resource, TimeId};
 
 use super::*;
 
@@ -159,9 +159,9 @@ fn makes_the_golden_bytes() {
 }
 
 fn encoded(put: impl FnOnce(&mut Encoder)) -> Vec<u8> {
-    let mut encoder = Encoder(Vec::new());
+    let mut encoder = Encoder::with_capacity(0);
     put(&mut encoder);
-    encoder.0
+    encoder.into_bytes()
 }
 
 /// The same body as a generated message.

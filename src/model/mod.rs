@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod crowd;
+pub mod encoder;
 pub mod event;
 pub mod filter;
 #[cfg(any(test, fuzzing))]
@@ -16,10 +17,12 @@ pub mod page;
 pub mod rules;
 pub mod time_id;
 pub mod trace_id;
+pub mod view;
 pub mod wire;
 
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use crowd::{CallerKey, Callers, Crowd};
+pub use encoder::Encoder;
 pub use event::{
     ActionType, Actor, ActorType, Content, Draft, Entry, Erasure, Event, EventBody, EventDraft, EventReceipt,
     FieldChange, IdOrigin, NoteBody, NoteDraft, NoteReceipt, Receipt, RequestContext, Resource, Salt, Sealed,
@@ -32,3 +35,4 @@ pub use page::{PageQuery, Position};
 pub use rules::{NoteRefusal, NoteRules, Rejection};
 pub use time_id::{EventId, NoIdError, NoteId, TimeId};
 pub use trace_id::TraceId;
+pub use view::{ActorView, BodyView, ErasureView, EventView, ViewError};

@@ -1,7 +1,6 @@
 //! Where a walk through the events stands.
 
 use super::{
-    event::Event,
     filter::{EventFilter, Order},
     name::Scope,
     time_id::EventId,
@@ -17,11 +16,11 @@ pub enum Position {
 }
 
 impl Position {
-    /// The place of `event` in `order`.
-    pub fn of(event: &Event, order: Order) -> Self {
+    /// The place of the event `id`, which the log has at `leaf_index`, in `order`.
+    pub fn of(id: EventId, leaf_index: i64, order: Order) -> Self {
         match order {
-            Order::NewestFirst | Order::OldestFirst => Self::Id(event.name.id),
-            Order::Log => Self::Leaf(event.sealed.leaf_index),
+            Order::NewestFirst | Order::OldestFirst => Self::Id(id),
+            Order::Log => Self::Leaf(leaf_index),
         }
     }
 

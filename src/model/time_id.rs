@@ -106,6 +106,13 @@ impl TimeId {
     }
 }
 
+impl TimeId {
+    /// The canonical text form, in `room`.
+    pub fn text(self, room: &mut [u8; 36]) -> &str {
+        self.0.as_hyphenated().encode_lower(room)
+    }
+}
+
 impl fmt::Display for TimeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

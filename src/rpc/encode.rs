@@ -1,8 +1,11 @@
-//! From values of the model to protobuf messages.
+//! From values of the model to protobuf messages; events go straight from their rows to bytes.
+
+use prost::Message as _;
 
 use crate::{
     model::{
-        Content, Erasure, Event, EventBody, EventName, EventReceipt, NoteReceipt, NoteRules, Sealed, UpdateNote,
+        BodyView, Encoder, ErasureView, EventReceipt, EventView, NoteReceipt, NoteRules, Sealed, UpdateNote,
+        view::{ChangeView, ContextView, Text},
         wire::timestamp,
     },
     proof::{Consistency, Inclusion, Leaves, SignedHead},
@@ -24,54 +27,76 @@ pub fn note_receipt(receipt: NoteReceipt) -> proto::AddUpdateNoteResponse {
     proto::AddUpdateNoteResponse { event_name: receipt.event.to_string(), note: Some(note(receipt.note)) }
 }
 
-/// An event with its notes. `rules` say whether it takes more of them.
-pub fn event(event: Event, rules: &NoteRules) -> proto::Event {
-    let Event { name, action, resource_type, sealed, body, notes } = event;
-    let accepts_update_notes = rules.check(&resource_type, body.is_err(), notes.len()).is_ok();
-    let (record_time, leaf_index) = (Some(timestamp(sealed.record_time)), Some(sealed.leaf_index));
-    let told = match body {
-        Ok(body) => whole(body),
-        Err(erasure) => erased(resource_type, &sealed, erasure),
-    };
-    proto::Event {
-        name: name.to_string(),
-        action_type: proto::ActionType::from(action).into(),
-        event_time: Some(event_time(&name)),
-        record_time,
-        leaf_index,
-        update_notes: notes.into_iter().map(note).collect(),
-        accepts_update_notes,
-        ..told
+/// An event with its notes, as an encoded `auditlog.v1.Event`. `rules` say whether it takes more notes.
+///
+/// # Errors
+/// If a column of its row is not the JSON that this service writes.
+pub fn event(event: &EventView<'_>, rules: &NoteRules) -> serde_json::Result<Vec<u8>> {
+    let mut out = Encoder::with_capacity(event.encoded_bound());
+    put_event(&mut out, event, rules)?;
+    Ok(out.into_bytes())
+}
+
+/// The fields of such an event.
+pub fn put_event(out: &mut Encoder, event: &EventView<'_>, rules: &NoteRules) -> serde_json::Result<()> {
+    put_name(out, event);
+    out.number(2, proto::ActionType::from(event.action) as u64);
+    match &event.body {
+        Ok(body) => put_content(out, event.resource_type, body)?,
+        Err(_) => out.message(3, |resource| resource.text(1, event.resource_type)),
+    }
+    out.message(9, |time| time.time(event.id.time()));
+    out.message(10, |time| time.time(event.sealed.record_time));
+    out.present_number(11, event.sealed.leaf_index.cast_unsigned());
+    event.body.iter().for_each(|body| out.bytes(12, &body.salt));
+    event.notes.iter().for_each(|stored| out.bytes(13, &note(stored.clone()).encode_to_vec()));
+    match &event.body {
+        Ok(BodyView { recorder, .. }) => {
+            out.message(14, |actor| actor.actor(recorder.kind, recorder.id, recorder.name))
+        }
+        Err(erasure) => put_erasure(out, erasure, &event.sealed),
+    }
+    let accepts_notes = rules.check(event.resource_type, event.body.is_err(), event.notes.len()).is_ok();
+    out.number(17, accepts_notes.into());
+    Ok(())
+}
+
+fn put_name(out: &mut Encoder, event: &EventView<'_>) {
+    let mut id = [0; 36];
+    let id = event.id.text(&mut id);
+    match event.project {
+        "" => out.text_of(1, &["tenants/", event.tenant, "/events/", id]),
+        project => out.text_of(1, &["tenants/", event.tenant, "/projects/", project, "/events/", id]),
     }
 }
 
-fn event_time(name: &EventName) -> prost_types::Timestamp {
-    timestamp(name.id.time())
+/// The fields 3 to 8.
+fn put_content(out: &mut Encoder, resource_type: &str, body: &BodyView<'_>) -> serde_json::Result<()> {
+    let BodyView { resource_id, resource_name, actor, message, .. } = *body;
+    out.message(3, |part| part.resource(resource_type, resource_id, resource_name));
+    out.message(4, |part| part.actor(actor.kind, actor.id, actor.name));
+    out.text(5, message);
+    for ChangeView { field, old_value, new_value } in body.changes()? {
+        let (old, new) = (old_value.as_ref().map(Text::as_str), new_value.as_ref().map(Text::as_str));
+        out.message(6, |part| part.change(field.as_str(), old, new));
+    }
+    if let Some(ContextView { source_ip, user_agent, request_id, trace_id }) = body.context()? {
+        let texts = [source_ip.as_str(), user_agent.as_str(), request_id.as_str(), trace_id.as_str()];
+        out.message(7, |part| part.texts(texts));
+    }
+    for (key, value) in body.attributes()? {
+        out.message(8, |part| part.texts([key.as_str(), value.as_str()]));
+    }
+    Ok(())
 }
 
-fn whole(body: EventBody) -> proto::Event {
-    let Content { resource, actor, message, changes, context, attributes } = body.content;
-    proto::Event {
-        resource: Some(resource.into()),
-        actor: Some(actor.into()),
-        message,
-        changes: changes.into_iter().map(Into::into).collect(),
-        context: context.map(Into::into),
-        attributes,
-        salt: body.salt.to_vec(),
-        recorder: Some(body.recorder.into()),
-        ..proto::Event::default()
-    }
-}
-
-/// What is left of an event when its body is gone: enough to check its leaf.
-fn erased(resource_type: String, sealed: &Sealed, erasure: Erasure) -> proto::Event {
-    proto::Event {
-        resource: Some(proto::Resource { r#type: resource_type, ..proto::Resource::default() }),
-        erasure: Some(proto::Erasure { erase_time: Some(timestamp(erasure.time)), reason: erasure.reason }),
-        body_commitment: sealed.body_commitment.to_vec(),
-        ..proto::Event::default()
-    }
+/// What is left of an event when its body is gone, the fields 15 and 16: enough to check its leaf.
+fn put_erasure(out: &mut Encoder, erasure: &ErasureView<'_>, sealed: &Sealed) {
+    out.message(15, |part| {
+        part.message(1, |time| time.time(erasure.time));
+        part.text(2, erasure.reason);
+    });
+    out.bytes(16, &sealed.body_commitment);
 }
 
 /// A head and its checkpoint.

@@ -3,8 +3,9 @@
 //! Every method goes the same way: who calls; the scopes named; the caller's rights on them; the other fields; and only
 //! then the store. So a stranger learns nothing of what is stored, and nothing of what would be valid elsewhere.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
+use prost::bytes::Bytes;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{
@@ -19,14 +20,17 @@ use super::{
 };
 use crate::{
     auth::{Annotate, Authorizer, NoteDecision, Permit, Principal, Record},
-    model::{EventReceipt, Scope, time_id::EventId},
-    proto::auditlog::v1::{
-        AddUpdateNoteRequest, AddUpdateNoteResponse, BatchRecordEventsRequest, BatchRecordEventsResponse,
-        ExportCsvRequest, GetEventRequest, GetEventResponse, ListEventsRequest, ListEventsResponse, RecordEventRequest,
-        RecordEventResponse, audit_log_service_server::AuditLogService,
+    model::{Encoder, EventReceipt, NoteRules, Position, Scope, time_id::EventId},
+    proto::{
+        auditlog::v1::{
+            AddUpdateNoteRequest, AddUpdateNoteResponse, BatchRecordEventsRequest, BatchRecordEventsResponse,
+            ExportCsvRequest, GetEventRequest, ListEventsRequest, RecordEventRequest, RecordEventResponse,
+            audit_log_service_server::AuditLogService,
+        },
+        encoded::{GetEventResponse, ListEventsResponse},
     },
     query::ListRequest,
-    store::EventPage,
+    store::{EventPage, StoreError, StoredEvent},
 };
 
 #[async_trait]
@@ -118,10 +122,10 @@ impl Api {
         call.concerns(&scope);
         let permit = self.authorizer.read(principal, &scope)?;
         let id = decode::id_in_name(id)?;
-        let event = self.query.get(&permit, id).await?;
+        let rules = Arc::clone(&self.notes);
+        let event = self.query.get(&permit, id, move |event| Ok(encode::event(&event.view()?, &rules)?)).await?;
         call.reads(&permit).await?;
-        let event = event.ok_or(Failure::EventNotFound)?;
-        Ok(GetEventResponse { event: Some(encode::event(event, &self.notes)) })
+        Ok(GetEventResponse { event: event.ok_or(Failure::EventNotFound)?.into() })
     }
 
     async fn list(&self, call: &Call, message: ListEventsRequest) -> Result<ListEventsResponse, Failure> {
@@ -130,9 +134,11 @@ impl Api {
         call.concerns(&scope);
         let permit = self.authorizer.read(principal, &scope)?;
         let (binding, request) = self.list_request(&message, &scope)?;
-        let page = self.query.list(&permit, request).await?;
+        let rules = Arc::clone(&self.notes);
+        let (events, next) = self.query.list(&permit, request, move |page| encoded(&page, &rules)).await?;
         call.reads(&permit).await?;
-        Ok(self.list_reply(page, &binding))
+        let next_page_token = next.map(|position| binding.seal(position)).unwrap_or_default();
+        Ok(ListEventsResponse { events, next_page_token })
     }
 
     fn list_request(&self, message: &ListEventsRequest, scope: &Scope) -> Result<(Binding, ListRequest), Failure> {
@@ -143,12 +149,6 @@ impl Api {
             token => Some(binding.open(token, asked.order)?),
         };
         Ok((binding, ListRequest { filter: asked.filter, order: asked.order, after, rows: asked.rows }))
-    }
-
-    fn list_reply(&self, page: EventPage, binding: &Binding) -> ListEventsResponse {
-        let events = page.events.into_iter().map(|event| encode::event(event, &self.notes)).collect();
-        let next_page_token = page.next.map(|position| binding.seal(position)).unwrap_or_default();
-        ListEventsResponse { events, next_page_token }
     }
 
     async fn export(&self, call: &Call, message: ExportCsvRequest) -> Result<Response<CsvStream>, Failure> {
@@ -179,14 +179,28 @@ impl Api {
             NoteDecision::Permitted(permit) => return Ok(permit),
             NoteDecision::IfActor(permit, denied) => (permit, denied),
         };
-        let event = self.query.get(&permit, id).await?.ok_or(Failure::EventNotFound)?;
-        let actor = event.body.as_ref().ok().map(|body| &body.content.actor);
-        Ok(Authorizer::annotate_as_actor(permit, actor, denied)?)
+        let actor = |event: StoredEvent| Ok(event.view()?.body.ok().map(|body| body.actor.to_actor()));
+        let actor = self.query.get(&permit, id, actor).await?.ok_or(Failure::EventNotFound)?;
+        Ok(Authorizer::annotate_as_actor(permit, actor.as_ref(), denied)?)
     }
 
     pub(super) fn decoder(&self) -> Decoder<'_> {
         Decoder::new(&self.limits)
     }
+}
+
+/// The events of a page as slices of one piece of memory.
+fn encoded(page: &EventPage, rules: &NoteRules) -> Result<(Vec<Bytes>, Option<Position>), StoreError> {
+    let mut out = Encoder::with_capacity(page.bytes);
+    let mut ends = Vec::with_capacity(page.events.len());
+    for event in &page.events {
+        encode::put_event(&mut out, &event.view()?, rules)?;
+        ends.push(out.len());
+    }
+    let mut rest = Bytes::from(out.into_bytes());
+    let mut taken = 0;
+    let event = |end| rest.split_to(end - std::mem::replace(&mut taken, end));
+    Ok((ends.into_iter().map(event).collect(), page.next))
 }
 
 fn only(receipts: &[EventReceipt]) -> Result<&EventReceipt, Failure> {

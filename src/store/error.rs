@@ -2,6 +2,8 @@
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
+use crate::model::ViewError;
+
 /// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -39,6 +41,18 @@ impl From<DieselError> for StoreError {
             DieselError::DeserializationError(_) => Self::Corrupt(error.to_string()),
             _ => Self::Unavailable(error.to_string()),
         }
+    }
+}
+
+impl From<ViewError> for StoreError {
+    fn from(error: ViewError) -> Self {
+        Self::Corrupt(error.to_string())
+    }
+}
+
+impl From<serde_json::Error> for StoreError {
+    fn from(error: serde_json::Error) -> Self {
+        ViewError::Json(error).into()
     }
 }
 

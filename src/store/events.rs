@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use diesel::prelude::*;
 
-use crate::model::{Event, EventId, Order, PageQuery, Position, Scope, TimeId};
+use crate::model::{EventId, EventView, Order, PageQuery, Position, Scope, TimeId, UpdateNote};
 
 use super::{
     conn::AnyConnection,
@@ -12,7 +12,7 @@ use super::{
     rows::{EventRow, NoteRow},
     schema::{events, update_notes},
     types::Id,
-    walk::{Stretch, Walk},
+    walk::{HasNotes, Stretch, Walk},
 };
 
 /// How much one page may hold and cost.
@@ -26,14 +26,37 @@ pub struct PageBounds {
     pub inspected: usize,
 }
 
+/// An event as it was read, with its notes.
+#[derive(Debug)]
+pub struct StoredEvent {
+    row: EventRow,
+    id: EventId,
+    notes: Vec<UpdateNote>,
+}
+
 /// One page of a walk.
 #[derive(Debug, Default)]
 pub struct EventPage {
     /// The events, in the order asked for.
-    pub events: Vec<Event>,
+    pub events: Vec<StoredEvent>,
+    /// About as many bytes as they take, encoded; never less.
+    pub bytes: usize,
     /// Where the next page starts; `None` at the end of the walk.
     pub next: Option<Position>,
 }
+
+impl StoredEvent {
+    /// What it says.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if the row is none that this service writes.
+    pub fn view(&self) -> Result<EventView<'_>, StoreError> {
+        self.row.view(&self.notes)
+    }
+}
+
+/// A row, and whether there are notes on it.
+type NotedRow = (EventRow, bool);
 
 /// The most rows that one statement fetches, to keep memory flat.
 const ROWS_PER_STATEMENT: usize = 256;
@@ -43,16 +66,18 @@ const FIRST_WINDOW: usize = 256;
 const WINDOW_GROWTH: usize = 4;
 
 /// The event `id` within `scope`, with its notes.
-pub(super) fn event(connection: &mut AnyConnection, scope: &Scope, id: EventId) -> Result<Option<Event>, StoreError> {
-    let row: Option<EventRow> = events::table
+pub(super) fn event(
+    connection: &mut AnyConnection,
+    scope: &Scope,
+    id: EventId,
+) -> Result<Option<StoredEvent>, StoreError> {
+    let row: Option<NotedRow> = events::table
         .find((scope.tenant(), Id::from(id)))
-        .select(EventRow::as_select())
+        .select((EventRow::as_select(), HasNotes::of(scope.tenant())))
         .first(connection)
         .optional()?;
-    let event = row.map(EventRow::into_event).transpose()?.filter(|event| scope.contains(&event.name.scope));
-    let mut found = Vec::from_iter(event);
-    attach_notes(connection, scope.tenant(), &mut found, None)?;
-    Ok(found.pop())
+    let in_scope = row.filter(|(event, _)| scope.project().is_none_or(|project| event.project() == project));
+    Ok(with_notes(connection, scope.tenant(), Vec::from_iter(in_scope), None)?.pop())
 }
 
 /// One page.
@@ -68,11 +93,11 @@ pub(super) fn page(
     loop {
         let end = window_end(connection, &walk, after, window)?;
         if let Filled::Full(next) = page.fill(connection, &walk, Stretch { after, end })? {
-            return Ok(EventPage { events: page.events, next });
+            return Ok(page.ended(next));
         }
         left -= window;
         if end.is_none() || left == 0 {
-            return Ok(EventPage { events: page.events, next: end });
+            return Ok(page.ended(end));
         }
         (after, window) = (end, (window * WINDOW_GROWTH).min(left));
     }
@@ -102,7 +127,7 @@ fn window_end(
 struct Filling<'q> {
     query: &'q PageQuery,
     bounds: PageBounds,
-    events: Vec<Event>,
+    events: Vec<StoredEvent>,
     bytes: usize,
 }
 
@@ -128,7 +153,7 @@ impl Filling<'_> {
             let more = fetched.len() > want;
             fetched.truncate(want);
             for event in fetched {
-                if !self.push(event) {
+                if !self.push(event)? {
                     return Ok(Filled::Full(self.last()));
                 }
             }
@@ -141,19 +166,24 @@ impl Filling<'_> {
         }
     }
 
+    fn ended(self, next: Option<Position>) -> EventPage {
+        EventPage { events: self.events, bytes: self.bytes, next }
+    }
+
     /// Whether there was room for it; for the first one there always is.
-    fn push(&mut self, event: Event) -> bool {
-        let bytes = self.bytes + event.encoded_bound();
+    fn push(&mut self, event: StoredEvent) -> Result<bool, StoreError> {
+        let bytes = self.bytes + event.view()?.encoded_bound();
         let fits = bytes <= self.bounds.bytes || self.events.is_empty();
         if fits {
             self.bytes = bytes;
             self.events.push(event);
         }
-        fits
+        Ok(fits)
     }
 
     fn last(&self) -> Option<Position> {
-        self.events.last().map(|event| Position::of(event, self.query.order))
+        let last = self.events.last()?;
+        Some(Position::of(last.id, last.row.leaf_index(), self.query.order))
     }
 
     fn fetch(
@@ -162,41 +192,53 @@ impl Filling<'_> {
         walk: &Walk<'_>,
         stretch: Stretch,
         limit: usize,
-    ) -> Result<Vec<Event>, StoreError> {
-        let rows = walk.filtered(stretch).limit(to_i64(limit)).select(EventRow::as_select());
-        let rows: Vec<EventRow> = rows.load(connection)?;
-        let mut found = rows.into_iter().map(EventRow::into_event).collect::<Result<Vec<_>, _>>()?;
-        attach_notes(connection, self.query.scope.tenant(), &mut found, self.query.log_size)?;
-        Ok(found)
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let tenant = self.query.scope.tenant();
+        let rows = walk.filtered(stretch).limit(to_i64(limit));
+        let rows: Vec<NotedRow> = rows.select((EventRow::as_select(), HasNotes::of(tenant))).load(connection)?;
+        with_notes(connection, tenant, rows, self.query.log_size)
     }
 }
 
-/// Gives each event its notes, oldest first; of a log of `log_size` leaves only those that are in it.
-fn attach_notes(
+/// Gives each event its notes, oldest first; of a log of `log_size` leaves only those that are in it. Most events have none,
+/// and most pages have none of those that have some: then there is nothing to ask for.
+fn with_notes(
     connection: &mut AnyConnection,
     tenant: &str,
-    found: &mut [Event],
+    rows: Vec<NotedRow>,
     log_size: Option<i64>,
-) -> Result<(), StoreError> {
-    if found.is_empty() {
-        return Ok(());
+) -> Result<Vec<StoredEvent>, StoreError> {
+    let mut notes = notes_of(connection, tenant, &rows, log_size)?;
+    let stored = |(row, _): NotedRow| {
+        let id = row.id()?;
+        Ok(StoredEvent { row, id, notes: notes.remove(&id).unwrap_or_default() })
+    };
+    rows.into_iter().map(stored).collect()
+}
+
+fn notes_of(
+    connection: &mut AnyConnection,
+    tenant: &str,
+    rows: &[NotedRow],
+    log_size: Option<i64>,
+) -> Result<HashMap<TimeId, Vec<UpdateNote>>, StoreError> {
+    let ids = rows.iter().filter(|(_, has_notes)| *has_notes).map(|(row, _)| Ok(Id::from(row.id()?)));
+    let ids = ids.collect::<Result<Vec<_>, StoreError>>()?;
+    let mut notes = HashMap::<_, Vec<_>>::new();
+    if ids.is_empty() {
+        return Ok(notes);
     }
-    let ids: Vec<Id> = found.iter().map(|event| event.name.id.into()).collect();
-    let rows: Vec<NoteRow> = update_notes::table
+    let found: Vec<NoteRow> = update_notes::table
         .filter(update_notes::tenant_id.eq(tenant).and(update_notes::event_id.eq_any(ids)))
         .filter(update_notes::leaf_index.lt(log_size.unwrap_or(i64::MAX)))
         .order(update_notes::leaf_index.asc())
         .select(NoteRow::as_select())
         .load(connection)?;
-    let mut notes = HashMap::<TimeId, Vec<_>>::new();
-    for row in rows {
+    for row in found {
         let (event_id, note) = row.into_note()?;
         notes.entry(event_id).or_default().push(note);
     }
-    for event in found {
-        event.notes = notes.remove(&event.name.id).unwrap_or_default();
-    }
-    Ok(())
+    Ok(notes)
 }
 
 fn to_i64(count: usize) -> i64 {

@@ -114,7 +114,7 @@ impl<'c> LogRows<'c> {
             .limit(one_more_than(range))
             .select(EventRow::as_select())
             .load(self.connection)?;
-        let leaf = |row: EventRow| row.into_event().map(|event| (event.sealed.leaf_index, leaf::of_event(&event)));
+        let leaf = |row: EventRow| row.to_event().map(|event| (event.sealed.leaf_index, leaf::of_event(&event)));
         rows.into_iter().map(leaf).collect()
     }
 

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     metrics::PoolState,
-    model::{Clock, Event, EventId, NoteRules, PageQuery, Scope, Timestamp},
+    model::{Clock, EventId, NoteRules, PageQuery, Scope, Timestamp},
 };
 
 mod append;
@@ -36,7 +36,7 @@ mod walk;
 pub use append::{EpochState, Outcome, Writer};
 pub use audit::{AfterRow, AuditPage, AuditReader, AuditRow, NoteOnEvent, StoredHead, StoredTile};
 pub use error::StoreError;
-pub use events::{EventPage, PageBounds};
+pub use events::{EventPage, PageBounds, StoredEvent};
 pub use leaves::{LogHead, LogRows};
 
 use conn::{Access, AnyConnection, Readers, Target};
@@ -107,15 +107,26 @@ impl Store {
         (0..count).map(open).collect()
     }
 
-    /// The event `id` within `scope`, with its notes.
-    pub async fn event(&self, scope: &Scope, id: EventId) -> Result<Option<Event>, StoreError> {
+    /// The event `id` within `scope`, with its notes, in the shape that is asked for.
+    pub async fn event<T: Send + 'static>(
+        &self,
+        scope: &Scope,
+        id: EventId,
+        shape: impl Fn(StoredEvent) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<Option<T>, StoreError> {
         let scope = scope.clone();
-        self.read(move |connection| events::event(connection, &scope, id)).await
+        self.read(move |connection| events::event(connection, &scope, id)?.map(&shape).transpose()).await
     }
 
-    /// One page of a walk.
-    pub async fn page(&self, query: PageQuery, bounds: PageBounds) -> Result<EventPage, StoreError> {
-        self.read(move |connection| events::page(connection, &query, bounds)).await
+    /// One page of a walk, in the shape that is asked for. It gets that shape on the thread that reads it: a thousand events
+    /// that go from thread to thread, to be taken apart and freed on another, cost more than their reading.
+    pub async fn page<T: Send + 'static>(
+        &self,
+        query: PageQuery,
+        bounds: PageBounds,
+        shape: impl Fn(EventPage) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.read(move |connection| shape(events::page(connection, &query, bounds)?)).await
     }
 
     /// How many leaves the tenant's log has; 0 where there is none.

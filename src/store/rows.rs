@@ -4,46 +4,46 @@ use std::borrow::Cow;
 
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::model::{
-    ActionType, Actor, ActorType, Content, Entry, Erasure, Event, EventBody, EventDraft, EventName, NoteBody,
-    NoteDraft, RequestContext, Resource, Salt, Scope, Sealed, TimeId, UpdateNote, leaf::Hash,
+    ActionType, Actor, ActorType, ActorView, BodyView, Content, Entry, ErasureView, Event, EventDraft, EventView,
+    NoteBody, NoteDraft, Salt, Sealed, TimeId, UpdateNote, leaf::Hash,
 };
 
 use super::{
     error::StoreError,
     schema::{events, update_notes},
-    types::{Bytes, Id, Word},
+    types::{Bytes, Id, ShortText, Word},
 };
 
 /// A row of `events`, as read.
-#[derive(Queryable, Selectable)]
+#[derive(Debug, Queryable, Selectable)]
 #[diesel(table_name = events)]
 pub(super) struct EventRow {
-    tenant_id: String,
+    tenant_id: ShortText,
     event_id: Id,
-    project_id: String,
+    project_id: ShortText,
     leaf_index: i64,
     record_time: NaiveDateTime,
     action_type: Word<ActionType>,
-    resource_type: String,
-    resource_id: Option<String>,
-    resource_name: Option<String>,
+    resource_type: ShortText,
+    resource_id: Option<ShortText>,
+    resource_name: Option<ShortText>,
     actor_type: Option<Word<ActorType>>,
-    actor_id: Option<String>,
-    actor_name: Option<String>,
+    actor_id: Option<ShortText>,
+    actor_name: Option<ShortText>,
     recorder_type: Option<Word<ActorType>>,
-    recorder_id: Option<String>,
-    recorder_name: Option<String>,
-    message: Option<String>,
-    changes: Option<String>,
-    context: Option<String>,
-    attributes: Option<String>,
+    recorder_id: Option<ShortText>,
+    recorder_name: Option<ShortText>,
+    message: Option<ShortText>,
+    changes: Option<ShortText>,
+    context: Option<ShortText>,
+    attributes: Option<ShortText>,
     salt: Option<Bytes<16>>,
     body_commitment: Bytes<32>,
     erase_time: Option<NaiveDateTime>,
-    erase_reason: Option<String>,
+    erase_reason: Option<ShortText>,
 }
 
 /// A row of `events`, as written.
@@ -108,20 +108,6 @@ pub(super) struct NewNote<'a> {
     leaf_hash: &'a [u8],
 }
 
-/// A request's context as its JSON column holds it: empty fields are left out.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
-pub(super) struct ContextJson {
-    #[serde(skip_serializing_if = "String::is_empty")]
-    source_ip: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    user_agent: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    request_id: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    trace_id: String,
-}
-
 /// What a new row has beside its draft.
 #[derive(Debug)]
 pub(super) struct Seal {
@@ -152,7 +138,7 @@ impl<'a> NewEvent<'a> {
             recorder_name: &recorder.name,
             message,
             changes: if changes.is_empty() { "[]".into() } else { to_json(changes)?.into() },
-            context: context.as_ref().map(|context| to_json(&ContextJson::from(context))).transpose()?,
+            context: context.as_ref().map(to_json).transpose()?,
             attributes: if attributes.is_empty() { "{}".into() } else { to_json(attributes)?.into() },
             salt: &seal.salt,
             body_commitment: &seal.sealed.body_commitment,
@@ -162,41 +148,57 @@ impl<'a> NewEvent<'a> {
 }
 
 impl EventRow {
-    /// The event, without its notes.
-    pub(super) fn into_event(self) -> Result<Event, StoreError> {
-        let id = self.event_id.time_id()?;
-        let project = Some(self.project_id).filter(|project| !project.is_empty());
-        let scope = Scope::of_ids(self.tenant_id, project);
-        let scope = scope.map_err(|error| StoreError::Corrupt(format!("scope of event {id}: {error}")))?;
-        let sealed = sealed(self.record_time, self.leaf_index, self.body_commitment);
-        let body = match self.erase_time {
-            Some(time) => Err(Erasure { time: time.and_utc(), reason: self.erase_reason.unwrap_or_default() }),
-            None => Ok(EventBody {
-                content: Content {
-                    resource: Resource {
-                        kind: self.resource_type.clone(),
-                        id: present(self.resource_id)?,
-                        name: present(self.resource_name)?,
-                    },
-                    actor: actor(self.actor_type, self.actor_id, self.actor_name)?,
-                    message: present(self.message)?,
-                    changes: from_json(&present(self.changes)?)?,
-                    context: self.context.map(|json| from_json::<ContextJson>(&json)).transpose()?.map(Into::into),
-                    attributes: from_json(&present(self.attributes)?)?,
-                },
-                recorder: actor(self.recorder_type, self.recorder_id, self.recorder_name)?,
-                salt: present(self.salt)?.0,
-            }),
-        };
-        let name = EventName { scope, id };
-        Ok(Event {
-            name,
+    /// The event's id.
+    pub(super) fn id(&self) -> Result<TimeId, StoreError> {
+        self.event_id.time_id()
+    }
+
+    /// Its place in the tenant's log.
+    pub(super) fn leaf_index(&self) -> i64 {
+        self.leaf_index
+    }
+
+    /// The project that it was recorded at; empty for the tenant itself.
+    pub(super) fn project(&self) -> &str {
+        &self.project_id
+    }
+
+    /// The event, with `notes`.
+    pub(super) fn view<'r>(&'r self, notes: &'r [UpdateNote]) -> Result<EventView<'r>, StoreError> {
+        Ok(EventView {
+            tenant: &self.tenant_id,
+            project: &self.project_id,
+            id: self.id()?,
             action: self.action_type.0,
-            resource_type: self.resource_type,
-            sealed,
-            body,
-            notes: Vec::new(),
+            resource_type: &self.resource_type,
+            sealed: sealed(self.record_time, self.leaf_index, self.body_commitment),
+            body: match self.erase_time {
+                Some(time) => {
+                    Err(ErasureView { time: time.and_utc(), reason: self.erase_reason.as_deref().unwrap_or("") })
+                }
+                None => Ok(self.body()?),
+            },
+            notes,
         })
+    }
+
+    fn body(&self) -> Result<BodyView<'_>, StoreError> {
+        Ok(BodyView {
+            resource_id: text(&self.resource_id)?,
+            resource_name: text(&self.resource_name)?,
+            actor: actor(self.actor_type, text(&self.actor_id), text(&self.actor_name))?,
+            recorder: actor(self.recorder_type, text(&self.recorder_id), text(&self.recorder_name))?,
+            message: text(&self.message)?,
+            changes: text(&self.changes)?,
+            context: self.context.as_deref(),
+            attributes: text(&self.attributes)?,
+            salt: present(self.salt)?.0,
+        })
+    }
+
+    /// The event, without its notes.
+    pub(super) fn to_event(&self) -> Result<Event, StoreError> {
+        self.view(&[])?.to_event().map_err(StoreError::from)
     }
 }
 
@@ -226,7 +228,11 @@ impl NoteRow {
         let body = match self.author_type {
             None => None,
             kind => Some(NoteBody {
-                author: actor(kind, self.author_id, self.author_name)?,
+                author: Actor {
+                    kind: present(kind)?.0,
+                    id: present(self.author_id)?,
+                    name: present(self.author_name)?,
+                },
                 text: present(self.text)?,
                 salt: present(self.salt)?.0,
             }),
@@ -236,34 +242,24 @@ impl NoteRow {
     }
 }
 
-impl From<&RequestContext> for ContextJson {
-    fn from(context: &RequestContext) -> Self {
-        let RequestContext { source_ip, user_agent, request_id, trace_id } = context.clone();
-        Self { source_ip, user_agent, request_id, trace_id }
-    }
-}
-
-impl From<ContextJson> for RequestContext {
-    fn from(json: ContextJson) -> Self {
-        let ContextJson { source_ip, user_agent, request_id, trace_id } = json;
-        Self { source_ip, user_agent, request_id, trace_id }
-    }
-}
-
 fn to_json(value: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Refused(error.to_string()))
-}
-
-fn from_json<T: for<'de> Deserialize<'de>>(json: &str) -> Result<T, StoreError> {
-    serde_json::from_str(json).map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
 fn present<T>(column: Option<T>) -> Result<T, StoreError> {
     column.ok_or_else(|| StoreError::Corrupt("a body column is NULL in a row that was not erased".to_owned()))
 }
 
-fn actor(kind: Option<Word<ActorType>>, id: Option<String>, name: Option<String>) -> Result<Actor, StoreError> {
-    Ok(Actor { kind: present(kind)?.0, id: present(id)?, name: present(name)? })
+fn text(column: &Option<ShortText>) -> Result<&str, StoreError> {
+    present(column.as_deref())
+}
+
+fn actor<'r>(
+    kind: Option<Word<ActorType>>,
+    id: Result<&'r str, StoreError>,
+    name: Result<&'r str, StoreError>,
+) -> Result<ActorView<'r>, StoreError> {
+    Ok(ActorView { kind: present(kind)?.0, id: id?, name: name? })
 }
 
 fn sealed(time: NaiveDateTime, leaf_index: i64, commitment: Bytes<32>) -> Sealed {

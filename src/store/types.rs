@@ -2,6 +2,9 @@
 //!
 //! Ids are `uuid` on PostgreSQL and text on SQLite; both sort by the bytes.
 
+use std::{io::Write as _, ops::Deref};
+
+use compact_str::CompactString;
 use diesel::{
     backend::Backend,
     deserialize::{self, FromSql, FromSqlRow},
@@ -12,7 +15,6 @@ use diesel::{
     sql_types::{Binary, HasSqlType, SqlType, Text},
     sqlite::Sqlite,
 };
-use std::io::Write as _;
 use uuid::Uuid;
 
 use crate::model::{ActionType, ActorType, TimeId};
@@ -147,6 +149,37 @@ impl<T: Words> FromSql<Text, Sqlite> for Word<T> {
 }
 
 impl<T: Words> FromSql<Text, MultiBackend> for Word<T> {
+    fn from_sql(value: <MultiBackend as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
+        value.from_sql::<Self, Text>()
+    }
+}
+
+/// A text as read. Most are short, and a short one takes no allocation.
+#[derive(Clone, Debug, FromSqlRow)]
+#[diesel(sql_type = Text)]
+pub(super) struct ShortText(CompactString);
+
+impl Deref for ShortText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromSql<Text, Pg> for ShortText {
+    fn from_sql(value: <Pg as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
+        Ok(Self(CompactString::new(str::from_utf8(value.as_bytes())?)))
+    }
+}
+
+impl FromSql<Text, Sqlite> for ShortText {
+    fn from_sql(value: <Sqlite as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
+        Ok(Self(<String as FromSql<Text, Sqlite>>::from_sql(value)?.into()))
+    }
+}
+
+impl FromSql<Text, MultiBackend> for ShortText {
     fn from_sql(value: <MultiBackend as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
         value.from_sql::<Self, Text>()
     }

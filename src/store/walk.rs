@@ -297,6 +297,29 @@ impl QueryFragment<MultiBackend> for LeafBound {
     }
 }
 
+/// Whether there are notes on an event of this tenant. It is asked once whether the tenant has notes at all, and for each
+/// event only if so: by a subquery for one value, because a planner may answer `EXISTS` by reading all notes first.
+#[derive(Debug)]
+pub(super) struct HasNotes(String);
+
+impl HasNotes {
+    pub(super) fn of(tenant: &str) -> Self {
+        Self(tenant.to_owned())
+    }
+}
+
+impl QueryFragment<MultiBackend> for HasNotes {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, MultiBackend>) -> QueryResult<()> {
+        out.push_sql("CASE WHEN EXISTS (SELECT 1 FROM update_notes WHERE tenant_id = ");
+        out.push_bind_param::<Text, _>(&self.0)?;
+        out.push_sql(
+            ") THEN (SELECT 1 FROM update_notes WHERE update_notes.tenant_id = events.tenant_id \
+             AND update_notes.event_id = events.event_id LIMIT 1) IS NOT NULL ELSE FALSE END",
+        );
+        Ok(())
+    }
+}
+
 /// What diesel wants to know of a condition on `events`. The statement's text is its identity: columns and operators vary.
 macro_rules! condition_on_events {
     ($($name:ident),+) => {$(
@@ -315,4 +338,4 @@ macro_rules! condition_on_events {
     )+};
 }
 
-condition_on_events!(KeyBound, LeafBound);
+condition_on_events!(KeyBound, LeafBound, HasNotes);

@@ -112,7 +112,7 @@ impl ExportCheck<'_> {
     }
 
     fn require_order(&mut self, name: &str, event: &Event) {
-        let here = Position::of(event, self.manifest.order);
+        let here = Position::of(event.name.id, event.sealed.leaf_index, self.manifest.order);
         if let Some((last, before)) = self.last.replace((here, name.to_owned()))
             && !here.is_behind(last, self.manifest.order)
         {

@@ -6,8 +6,10 @@ use super::{fresh, parent, refusal};
 use crate::{
     export,
     model::{
-        Actor, ActorType, Content, Draft, Entry, Event, EventBody, EventDraft, EventName, IdOrigin, Limits, NoteRules,
-        Scope, Sealed, TextRule, TimeId, laws::text, limits::MAX_AHEAD_MILLIS,
+        Actor, ActorType, Content, Draft, Entry, Event, EventBody, EventDraft, EventName, EventView, IdOrigin, Limits,
+        NoteRules, Scope, Sealed, TextRule, TimeId,
+        laws::{text, viewed},
+        limits::MAX_AHEAD_MILLIS,
     },
     proto::auditlog::v1 as proto,
     rpc::{
@@ -88,12 +90,22 @@ fn taken(request: &proto::RecordEventRequest, scope: &Scope, draft: EventDraft) 
     }
     content(&draft.content);
     let event = sealed(scope, &draft);
-    export::laws::row(&event);
-    let bound = event.encoded_bound();
-    let told = encode::event(event, &NoteRules { resource_types: Default::default(), max_notes: 100 });
-    assert!(told.encoded_len() <= bound, "a page would be larger than thought");
+    let told = viewed(&event, |view| {
+        assert_eq!(view.to_event().expect("it is JSON of ours"), event);
+        export::laws::row(view, &event);
+        shown(view)
+    });
     assert_eq!((&told.message, &told.attributes, &told.changes), (&said.message, &said.attributes, &said.changes));
     once_more(scope, &draft, proto::Event { event_time: said.event_time, ..told });
+}
+
+/// The event as a list shows it, which is no longer than a page takes it to be.
+fn shown(view: &EventView<'_>) -> proto::Event {
+    let bytes = encode::event(view, &NoteRules::default()).expect("its columns are JSON of ours");
+    assert!(bytes.len() <= view.encoded_bound(), "a page would be larger than thought");
+    let event = proto::Event::decode(&*bytes).expect("an event");
+    assert_eq!(event.encoded_len(), bytes.len(), "it has fields that the contract does not know");
+    event
 }
 
 /// What was told can be recorded again and gives the same event, so that a retry of it is known for one.

@@ -117,7 +117,7 @@ fn look_up_events(
         .select(EventRow::as_select())
         .load(connection)?;
     for row in stored {
-        let event = row.into_event()?;
+        let event = row.to_event()?;
         log.events.insert(event.name.id, event);
     }
     Ok(())

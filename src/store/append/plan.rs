@@ -225,7 +225,7 @@ impl<'a> Plan<'a> {
         let sealed = Sealed { record_time: self.now, leaf_index: log.size(), body_commitment };
         let leaf_hash = leaf::leaf_hash(leaf);
         log.leaves.push(leaf_hash);
-        let seal = Seal { sealed: sealed.clone(), salt, leaf_hash };
+        let seal = Seal { sealed, salt, leaf_hash };
         self.placed.push(Placed { entry, seal });
         sealed
     }
@@ -318,7 +318,7 @@ fn receipt(name: &EventName, sealed: &Sealed) -> EventReceipt {
 
 fn note(entry: &Entry, draft: &NoteDraft, seal: &Seal) -> UpdateNote {
     let body = NoteBody { author: entry.recorder.clone(), text: draft.text.clone(), salt: seal.salt };
-    UpdateNote { id: draft.id, sealed: seal.sealed.clone(), body: Some(body) }
+    UpdateNote { id: draft.id, sealed: seal.sealed, body: Some(body) }
 }
 
 /// Same scope and same client-given fields; of an erased event only those that cannot be erased.

@@ -8,12 +8,9 @@ use std::{collections::HashMap, fmt::Display};
 use chrono::{NaiveDateTime, Timelike as _};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    model::{
-        ActionType, Actor, ActorType, Content, Erasure, Event, EventBody, EventName, NoteBody, Resource, Salt, Sealed,
-        TimeId, Timestamp, UpdateNote, leaf::Hash,
-    },
-    store::rows::ContextJson,
+use crate::model::{
+    ActionType, Actor, ActorType, Content, Erasure, Event, EventBody, EventName, NoteBody, Resource, Salt, Sealed,
+    TimeId, Timestamp, UpdateNote, leaf::Hash,
 };
 
 use super::{
@@ -88,7 +85,7 @@ impl EventColumns {
             },
             message: present("message", self.message)?,
             changes: json("changes", &present("changes", self.changes)?)?,
-            context: self.context.map(|text| json::<ContextJson>("context", &text)).transpose()?.map(Into::into),
+            context: self.context.map(|text| json("context", &text)).transpose()?,
             attributes: json("attributes", &present("attributes", self.attributes)?)?,
         };
         let recorder = Actor {
