@@ -2,12 +2,14 @@
 //! run. It prints absolute figures, which depend on the machine, and ratios, which are what counts.
 //!
 //! `-- --seconds N` sets how long each measurement takes (default 5), `--export-rows N` how many rows are exported
-//! (default 1,000,000), `--only record,batch,list,export,sqlite,flood` what is measured.
+//! (default 1,000,000), `--only record,batch,list,export,sqlite,flood` what is measured. `index`, what each index costs the
+//! append path, takes ten minutes and is measured only where it is named.
 
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on shall panic")]
 
 mod baseline;
 mod flood;
+mod index;
 mod load;
 #[expect(dead_code, reason = "shared with the tests, which use more of it")]
 #[path = "../../tests/it/postgres.rs"]
@@ -17,7 +19,7 @@ mod sample;
 mod service;
 mod write;
 
-use std::{env, time::Duration};
+use std::{env, process::Stdio, time::Duration};
 
 /// What to measure, and for how long.
 pub struct Options {
@@ -44,7 +46,11 @@ impl Options {
     }
 
     fn wants(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| only == name)
+        self.only.is_empty() || self.names(name)
+    }
+
+    fn names(&self, name: &str) -> bool {
+        self.only.iter().any(|only| only == name)
     }
 }
 
@@ -65,11 +71,23 @@ fn main() {
     if options.wants("flood") {
         flood::flood(&options);
     }
+    if options.names("index") {
+        index::indexes(&options);
+    }
 }
 
-/// A cluster as a production server would be set up, which means that a commit waits for the disk.
+/// A cluster as a production server is set up, which means that a commit waits for the disk, and as one is after a while:
+/// it writes over old files of its log, where a new server makes each of them first, and all who commit wait for that.
 fn durable_cluster() -> postgres::Cluster {
-    postgres::Cluster::start("-c fsync=on -c synchronous_commit=on -c max_wal_size=4GB -c shared_buffers=512MB")
+    const OLD_FILES: usize = 100;
+    let cluster = postgres::Cluster::start(
+        "-c fsync=on -c synchronous_commit=on -c min_wal_size=2GB -c max_wal_size=4GB -c shared_buffers=512MB",
+    );
+    let next_file = "SELECT pg_logical_emit_message(false, '', ''), pg_switch_wal()";
+    let admin = baseline::Raw::of(&cluster, "postgres");
+    admin.psql(&format!("{next_file} FROM generate_series(1, {OLD_FILES})"), Stdio::null());
+    admin.psql("CHECKPOINT", Stdio::null());
+    cluster
 }
 
 fn heading(text: &str) {

@@ -36,7 +36,7 @@ pub fn list_and_export(options: &Options) {
     }
 }
 
-fn fill(service: &Service, rows: u32) {
+pub fn fill(service: &Service, rows: u32) {
     for n in 0..rows / 1000 {
         let body = framed(&sample::batch(n * 1000, 1000));
         once(service, "BatchRecordEvents", body);

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The events of one batch.
-const BATCH: u32 = 500;
+pub const BATCH: u32 = 500;
 
 /// Unary calls against `pgbench` with one-row INSERTs.
 pub fn record(options: &Options) {
@@ -50,7 +50,7 @@ fn measured(service: &Service, in_flight: usize, options: &Options, baseline: f6
     outcome
 }
 
-fn unary(service: &Service, in_flight: usize, pause: Duration, time: Duration) -> Outcome {
+pub fn unary(service: &Service, in_flight: usize, pause: Duration, time: Duration) -> Outcome {
     let bodies = (0..10_000).map(|n| framed(&sample::record(n))).collect();
     let (address, subject, method) = (service.address, "bench", "RecordEvent");
     Load { address, subject, method, bodies, in_flight, pause, time }.run()
@@ -68,7 +68,7 @@ pub fn batch(options: &Options) {
     println!("      p50 {:.2} ms, p99 {:.2} ms a batch", outcome.percentile(0.5), outcome.percentile(0.99));
 }
 
-fn batches(service: &Service, in_flight: usize, time: Duration) -> Outcome {
+pub fn batches(service: &Service, in_flight: usize, time: Duration) -> Outcome {
     let bodies = (0..100).map(|n| framed(&sample::batch(n * BATCH, BATCH))).collect();
     let (address, subject, method, pause) = (service.address, "bench", "BatchRecordEvents", Duration::ZERO);
     Load { address, subject, method, bodies, in_flight, pause, time }.run()
