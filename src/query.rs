@@ -5,7 +5,7 @@ mod turns;
 use tokio::time;
 use tracing::Instrument as _;
 
-use self::turns::Turns;
+use self::turns::{Turn, Turns};
 use crate::{
     auth::{Permit, Read},
     model::{Actor, Callers, EventFilter, EventId, Order, PageQuery, Position},
@@ -51,8 +51,8 @@ impl Query {
         id: EventId,
         shape: impl Fn(StoredEvent) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<Option<T>, StoreError> {
-        let (store, scope) = (self.store.clone(), permit.scope().clone());
-        self.in_turn(permit.principal(), async move { store.event(&scope, id, shape).await }).await?
+        let turn = self.turn(permit.principal()).await?;
+        self.store.event(permit.scope(), id, move |event| turn.during(|| shape(event))).await
     }
 
     /// One page, in the shape that is asked for. It ends early where it would outgrow a message or has inspected enough;
@@ -66,12 +66,11 @@ impl Query {
         let ListRequest { filter, order, after, rows } = request;
         let query = PageQuery { scope: permit.scope().clone(), filter, order, after, log_size: None };
         let bounds = PageBounds { rows, bytes: PAGE_BYTES, inspected: self.inspected };
-        let store = self.store.clone();
-        self.in_turn(permit.principal(), async move { store.page(query, bounds, shape).await }).await?
+        let turn = self.turn(permit.principal()).await?;
+        self.store.page(query, bounds, move |page| turn.during(|| shape(page))).await
     }
 
-    /// Reads when it is `caller`'s turn. Nobody waits longer for it than a read itself may take; and it lasts until the
-    /// read has ended, also where the caller has gone away, because the connection is in use until then.
+    /// Reads several things when it is `caller`'s turn, which lasts until all are read, also where the caller has gone away.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if the turn did not come.
@@ -80,13 +79,19 @@ impl Query {
         caller: &Actor,
         read: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let turn = self.turns.take(self.recorders.key(caller));
-        let busy = |_| StoreError::Unavailable("all read connections are busy".to_owned());
-        let turn = time::timeout(self.store.timeout(), turn).await.map_err(busy)?;
+        let turn = self.turn(caller).await?;
         let reading = async move {
             let _turn = turn;
             read.await
         };
         tokio::spawn(reading.in_current_span()).await.map_err(|error| StoreError::Unavailable(error.to_string()))
+    }
+
+    /// Waits for `caller`'s turn, and for nobody longer than a read itself may take. Whoever has one keeps it until the read
+    /// has ended, because the connection is in use until then: it goes into what the read does last.
+    async fn turn(&self, caller: &Actor) -> Result<Turn, StoreError> {
+        let turn = self.turns.take(self.recorders.key(caller));
+        let busy = |_| StoreError::Unavailable("all read connections are busy".to_owned());
+        time::timeout(self.store.timeout(), turn).await.map_err(busy)
     }
 }

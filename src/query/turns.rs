@@ -41,6 +41,13 @@ pub(super) struct Turn {
     hands_on: bool,
 }
 
+impl Turn {
+    /// Does the last part of a read. Whatever is called later keeps the turn for as long, because it holds it.
+    pub(super) fn during<T>(&self, read: impl FnOnce() -> T) -> T {
+        read()
+    }
+}
+
 impl Turns {
     pub(super) fn new(total: usize, recorders: Callers) -> Self {
         let (reading, lines, order, crowd) = Default::default();

@@ -69,9 +69,7 @@ where
         if let Some(trace_parent) = trace_parent {
             request.extensions_mut().insert(trace_parent);
         }
-        let entered = line.span.clone().entered();
-        let future = self.inner.call(request);
-        drop(entered);
+        let future = line.span.in_scope(|| self.inner.call(request));
         Logged { future, line: Some(line) }
     }
 }
@@ -152,9 +150,10 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let entered = this.line.as_ref().map(|line| line.span.clone().entered());
-        let Poll::Ready(result) = this.future.poll(cx) else { return Poll::Pending };
+        let entered = this.line.as_ref().map(|line| line.span.enter());
+        let polled = this.future.poll(cx);
         drop(entered);
+        let Poll::Ready(result) = polled else { return Poll::Pending };
         Poll::Ready(result.map(|response| logged(response, this.line.take())))
     }
 }
@@ -187,9 +186,10 @@ impl<B: Body> Body for LoggedBody<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = self.project();
-        let entered = this.line.as_ref().map(|line| line.span.clone().entered());
-        let Poll::Ready(frame) = this.body.poll_frame(cx) else { return Poll::Pending };
+        let entered = this.line.as_ref().map(|line| line.span.enter());
+        let polled = this.body.poll_frame(cx);
         drop(entered);
+        let Poll::Ready(frame) = polled else { return Poll::Pending };
         if let Some(code) = code_at_end(&frame)
             && let Some(line) = this.line.take()
         {

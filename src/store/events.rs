@@ -29,7 +29,8 @@ pub struct PageBounds {
 /// An event as it was read, with its notes.
 #[derive(Debug)]
 pub struct StoredEvent {
-    row: EventRow,
+    /// Large, and moved about.
+    row: Box<EventRow>,
     id: EventId,
     notes: Vec<UpdateNote>,
 }
@@ -57,6 +58,8 @@ impl StoredEvent {
 
 /// A row, and whether there are notes on it.
 type NotedRow = (EventRow, bool);
+/// The same, fit to be moved about.
+type BoxedRow = (Box<EventRow>, bool);
 
 /// The most rows that one statement fetches, to keep memory flat.
 const ROWS_PER_STATEMENT: usize = 256;
@@ -77,7 +80,7 @@ pub(super) fn event(
         .first(connection)
         .optional()?;
     let in_scope = row.filter(|(event, _)| scope.project().is_none_or(|project| event.project() == project));
-    Ok(with_notes(connection, scope.tenant(), Vec::from_iter(in_scope), None)?.pop())
+    Ok(with_notes(connection, scope.tenant(), in_scope.into_iter().map(boxed).collect(), None)?.pop())
 }
 
 /// One page.
@@ -195,7 +198,8 @@ impl Filling<'_> {
     ) -> Result<Vec<StoredEvent>, StoreError> {
         let tenant = self.query.scope.tenant();
         let rows = walk.filtered(stretch).limit(to_i64(limit));
-        let rows: Vec<NotedRow> = rows.select((EventRow::as_select(), HasNotes::of(tenant))).load(connection)?;
+        let rows = rows.select((EventRow::as_select(), HasNotes::of(tenant)));
+        let rows = rows.load_iter::<NotedRow, _>(connection)?.map(|row| row.map(boxed)).collect::<Result<_, _>>()?;
         with_notes(connection, tenant, rows, self.query.log_size)
     }
 }
@@ -205,11 +209,11 @@ impl Filling<'_> {
 fn with_notes(
     connection: &mut AnyConnection,
     tenant: &str,
-    rows: Vec<NotedRow>,
+    rows: Vec<BoxedRow>,
     log_size: Option<i64>,
 ) -> Result<Vec<StoredEvent>, StoreError> {
     let mut notes = notes_of(connection, tenant, &rows, log_size)?;
-    let stored = |(row, _): NotedRow| {
+    let stored = |(row, _): BoxedRow| {
         let id = row.id()?;
         Ok(StoredEvent { row, id, notes: notes.remove(&id).unwrap_or_default() })
     };
@@ -219,7 +223,7 @@ fn with_notes(
 fn notes_of(
     connection: &mut AnyConnection,
     tenant: &str,
-    rows: &[NotedRow],
+    rows: &[BoxedRow],
     log_size: Option<i64>,
 ) -> Result<HashMap<TimeId, Vec<UpdateNote>>, StoreError> {
     let ids = rows.iter().filter(|(_, has_notes)| *has_notes).map(|(row, _)| Ok(Id::from(row.id()?)));
@@ -239,6 +243,10 @@ fn notes_of(
         notes.entry(event_id).or_default().push(note);
     }
     Ok(notes)
+}
+
+fn boxed((row, has_notes): NotedRow) -> BoxedRow {
+    (Box::new(row), has_notes)
 }
 
 fn to_i64(count: usize) -> i64 {
