@@ -45,13 +45,15 @@ impl ChunkFormat {
 
     /// The header row.
     pub(super) fn header(&self) -> Result<Rows, StoreError> {
-        let mut encoder = CsvEncoder::new(self.proof_columns);
+        let mut encoder = CsvEncoder::with_capacity(512, self.proof_columns);
         encoder.header()?;
         Ok(Rows { bytes: encoder.into_bytes()?, count: 0 })
     }
 
     fn rows(&self, events: &[EventView<'_>]) -> Result<Rows, StoreError> {
-        let mut encoder = CsvEncoder::new(self.proof_columns);
+        // As CSV a row mostly takes less than what a message is sure to fit in.
+        let bytes = events.iter().map(EventView::encoded_bound).sum();
+        let mut encoder = CsvEncoder::with_capacity(bytes, self.proof_columns);
         events.iter().try_for_each(|event| encoder.event(event))?;
         Ok(Rows { bytes: encoder.into_bytes()?, count: events.len() })
     }

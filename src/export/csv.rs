@@ -60,8 +60,9 @@ pub(super) struct CsvEncoder {
 }
 
 impl CsvEncoder {
-    pub(super) fn new(proof_columns: bool) -> Self {
-        let chunk = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(Vec::new());
+    /// An empty chunk, with room for so many bytes.
+    pub(super) fn with_capacity(bytes: usize, proof_columns: bool) -> Self {
+        let chunk = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(Vec::with_capacity(bytes));
         Self { proof_columns, chunk }
     }
 

@@ -6,7 +6,7 @@ use crate::model::{Event, EventView, FieldChange};
 /// An event's row, made from its `view`, reads back, in a reader of CSV that knows nothing of ours, as what the event holds;
 /// and no cell of it is a formula to a spreadsheet.
 pub fn row(view: &EventView<'_>, event: &Event) {
-    let mut encoder = CsvEncoder::new(true);
+    let mut encoder = CsvEncoder::with_capacity(0, true);
     encoder.header().and_then(|()| encoder.event(view)).expect("memory takes what is written");
     let text = encoder.into_bytes().expect("memory takes what is written");
     assert!(text.ends_with(b"\r\n"));
