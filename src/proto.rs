@@ -1,4 +1,4 @@
-//! The generated messages, services and descriptors. Only `rpc`, `client`, `cli`, `app` and the leaf encoding use them.
+//! The generated messages, services and descriptors. Only `rpc`, `client`, `cli`, `app` and what encodes in `model` use them.
 #![allow(
     missing_docs,
     unreachable_pub,

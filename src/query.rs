@@ -87,8 +87,8 @@ impl Query {
         tokio::spawn(reading.in_current_span()).await.map_err(|error| StoreError::Unavailable(error.to_string()))
     }
 
-    /// Waits for `caller`'s turn, and for nobody longer than a read itself may take. Whoever has one keeps it until the read
-    /// has ended, because the connection is in use until then: it goes into what the read does last.
+    /// Waits for `caller`'s turn, and for nobody longer than a read itself may take. Whoever has one keeps it until the
+    /// connection is free again: it goes into what the read does last.
     async fn turn(&self, caller: &Actor) -> Result<Turn, StoreError> {
         let turn = self.turns.take(self.recorders.key(caller));
         let busy = |_| StoreError::Unavailable("all read connections are busy".to_owned());

@@ -19,7 +19,8 @@ use crate::{
 const PAGE: i32 = 50;
 const READERS: usize = 8;
 
-/// Pages of a project against the same query through `pgbench`, and an export against psql's `\copy`.
+/// Pages of a project against the query for a page and the one for its notes through `pgbench` (the service asks the second one
+/// only where the first says that there are notes, and here there are none), and an export against psql's `\copy`.
 pub fn list_and_export(options: &Options) {
     let cluster = durable_cluster();
     let url = cluster.create_database();
@@ -50,7 +51,9 @@ fn once(service: &Service, method: &'static str, body: Bytes) -> Outcome {
 }
 
 fn list(options: &Options, service: &Service, raw: &Raw<'_>) {
-    heading("PostgreSQL: ListEvents, pages of 50 of a project, against the same two queries through pgbench");
+    heading(
+        "PostgreSQL: ListEvents, pages of 50 of a project, against the queries for a page and for its notes through pgbench",
+    );
     let query = |project: u32| ListEventsRequest {
         parent: format!("{}/projects/project-{project}", sample::TENANT),
         page_size: PAGE,

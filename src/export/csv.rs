@@ -75,7 +75,7 @@ impl CsvEncoder {
     /// Adds one event.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] if its row is none that this service writes.
+    /// [`StoreError::Corrupt`] if its JSON is none that this service can read.
     pub(super) fn event(&mut self, event: &EventView<'_>) -> Result<(), StoreError> {
         for cell in cells(event, self.proof_columns)? {
             self.chunk.write_field(&*guarded(&cell)).map_err(unwritable)?;
@@ -128,9 +128,6 @@ fn cells<'r>(event: &EventView<'r>, proof_columns: bool) -> serde_json::Result<V
 
 fn body_cells<'r>(body: &BodyView<'r>) -> serde_json::Result<[Cow<'r, str>; 13]> {
     let ContextView { source_ip, user_agent, request_id, trace_id } = body.context()?.unwrap_or_default();
-    // These two go out as they stand, but not if somebody has made them what this service never writes.
-    body.changes()?;
-    body.attributes()?;
     Ok([
         body.resource_id.into(),
         body.resource_name.into(),
@@ -139,13 +136,21 @@ fn body_cells<'r>(body: &BodyView<'r>) -> serde_json::Result<[Cow<'r, str>; 13]>
         body.actor.name.into(),
         body.recorder.id.into(),
         body.message.into(),
-        body.changes.into(),
+        rewritten(body.changes, &body.changes()?),
         source_ip.into(),
         user_agent.into(),
         request_id.into(),
         trace_id.into(),
-        body.attributes.into(),
+        rewritten(body.attributes, &body.attributes()?),
     ])
+}
+
+/// JSON as this service writes it, whatever `stored` has beside what was read from it. Mostly there is nothing in it.
+fn rewritten<'r>(stored: &'r str, read: &impl Serialize) -> Cow<'r, str> {
+    match stored {
+        "[]" | "{}" => stored.into(),
+        _ => json(read).into(),
+    }
 }
 
 /// An erased event has its commitment instead of a salt.

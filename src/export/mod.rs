@@ -1,8 +1,8 @@
 //! The CSV export: a walk over the log as it was when the export began.
 //!
 //! The log's size is read first and the export's own event recorded next, so the export is never in itself; then come
-//! rows and notes below that size. Each chunk is one short read, and the next one is read while it is written out and sent:
-//! no connection is held between chunks, and a slow reader holds nothing but its own stream and one page.
+//! rows and notes below that size. Each chunk is one short read, and the next ones are read while it is written out and
+//! sent: no connection is held between chunks, and a slow reader holds nothing but its own stream and two pages.
 
 use sha2::{Digest as _, Sha256};
 
@@ -84,7 +84,7 @@ pub enum ExportError {
     /// The checkpoint for its manifest could not be had.
     #[error(transparent)]
     Prove(#[from] ProveError),
-    /// No random bytes, or what was read cannot be written as CSV.
+    /// No random bytes, or the manifest cannot be written.
     #[error("{0}")]
     Internal(String),
 }

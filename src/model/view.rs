@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     clock::Timestamp,
@@ -81,20 +81,20 @@ pub struct ErasureView<'r> {
 }
 
 /// A text out of JSON: borrowed, but where it has escapes.
-#[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Text<'r>(#[serde(borrow)] Cow<'r, str>);
 
 /// One field's change.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct ChangeView<'r> {
     /// Which field.
     #[serde(borrow)]
     pub field: Text<'r>,
     /// What it was.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub old_value: Option<Text<'r>>,
     /// What it is.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub new_value: Option<Text<'r>>,
 }
 

@@ -50,7 +50,7 @@ impl StoredEvent {
     /// What it says.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] if the row is none that this service writes.
+    /// [`StoreError::Corrupt`] if the row is none that this service writes; JSON shows that only when it is read.
     pub fn view(&self) -> Result<EventView<'_>, StoreError> {
         self.row.view(&self.notes)
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::model::{
     ActionType, Actor, ActorType, ActorView, BodyView, Content, Entry, ErasureView, Event, EventDraft, EventView,
-    NoteBody, NoteDraft, Salt, Sealed, TimeId, UpdateNote, leaf::Hash,
+    NoteBody, NoteDraft, Salt, Sealed, TimeId, UpdateNote, leaf::Hash, name::is_id,
 };
 
 use super::{
@@ -163,8 +163,11 @@ impl EventRow {
         &self.project_id
     }
 
-    /// The event, with `notes`.
+    /// The event, with `notes`. Its JSON stays unread.
     pub(super) fn view<'r>(&'r self, notes: &'r [UpdateNote]) -> Result<EventView<'r>, StoreError> {
+        if !is_id(&self.tenant_id) || !(self.project_id.is_empty() || is_id(&self.project_id)) {
+            return Err(StoreError::Corrupt("the scope of an event is none".to_owned()));
+        }
         Ok(EventView {
             tenant: &self.tenant_id,
             project: &self.project_id,

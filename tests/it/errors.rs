@@ -247,24 +247,57 @@ async fn begin_slow_call(app: &TestApp, caller: Caller) -> SlowCall {
 async fn a_fault_of_ours_is_opaque_and_carries_the_request_id(#[values(Backend::Sqlite)] backend: Backend) {
     let app = TestApp::start(backend).await;
     let root = Caller::root().with("x-request-id", "req-4711");
-    let id = id_at(START_MILLIS, 1);
-    app.record_as(&root, T, event("k", "1"), &id).await.unwrap();
-    let made = execute(
-        &app.database,
-        "INSERT INTO events SELECT tenant_id, replace(event_id, '000000000001', '000000000002'), project_id, 1, \
-         record_time, action_type, resource_type, resource_id, resource_name, actor_type, actor_id, actor_name, \
-         recorder_type, recorder_id, recorder_name, message, '{secret garbage', context, attributes, salt, \
-         body_commitment, leaf_hash, NULL, NULL FROM events",
-    );
-    assert_eq!((made, execute(&app.database, "UPDATE tree_heads SET tree_size = 2")), (1, 1));
-    let [_, _, get, list, export, _] = every_call(T, &id_at(START_MILLIS, 2));
+    let forged = forged(&app, "", "{secret garbage", "{}").await;
+    let [_, _, get, list, export, _] = every_call(T, &forged);
     for call in [get, list, export] {
         let status = assert_error(call.send(&app, &root).await, Code::Internal, "INTERNAL");
         assert_eq!(status.message(), "internal error; request id req-4711");
         assert_retry_info(&status, false);
     }
     // The rest is as it was.
-    app.get(&root, &format!("{T}/events/{id}")).await.unwrap();
+    app.get(&root, &format!("{T}/events/{}", id_at(START_MILLIS, 1))).await.unwrap();
+}
+
+/// A second event, written past the service: the first one with another id, and these columns changed.
+async fn forged(app: &TestApp, project: &str, changes: &str, attributes: &str) -> String {
+    app.record_as(&Caller::root(), T, event("k", "1"), &id_at(START_MILLIS, 1)).await.unwrap();
+    let made = execute(
+        &app.database,
+        &format!(
+            "INSERT INTO events SELECT tenant_id, replace(event_id, '000000000001', '000000000002'), '{project}', 1, \
+             record_time, action_type, resource_type, resource_id, resource_name, actor_type, actor_id, actor_name, \
+             recorder_type, recorder_id, recorder_name, message, '{changes}', context, '{attributes}', salt, \
+             body_commitment, leaf_hash, NULL, NULL FROM events"
+        ),
+    );
+    assert_eq!((made, execute(&app.database, "UPDATE tree_heads SET tree_size = 2")), (1, 1));
+    id_at(START_MILLIS, 2)
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_export_says_no_more_of_a_forged_row_than_a_list_does(#[values(Backend::Sqlite)] backend: Backend) {
+    let app = TestApp::start(backend).await;
+    let changes = r#"[ {"forged":"z", "field":"x","new_value":"\u0079"} ]"#;
+    let id = forged(&app, "", changes, r#"{"a":"1","a":"2"}"#).await;
+    let listed = app.get(&Caller::root(), &format!("{T}/events/{id}")).await.unwrap();
+    assert_eq!((&*listed.changes[0].field, listed.changes[0].new_value()), ("x", "y"));
+    assert_eq!(listed.attributes, [("a".to_owned(), "2".to_owned())].into());
+    let text = String::from_utf8(app.export(&Caller::root(), export_of(T)).await.unwrap().bytes()).unwrap();
+    assert!(text.contains(r#","[{""field"":""x"",""new_value"":""y""}]","#), "{text}");
+    assert!(text.contains(r#","{""a"":""2""}","#) && !text.contains("forged"), "{text}");
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_row_whose_scope_is_none_is_a_fault_of_ours(#[values(Backend::Sqlite)] backend: Backend) {
+    let app = TestApp::start(backend).await;
+    let root = Caller::root().with("x-request-id", "req-4711");
+    forged(&app, "a/../b", "[]", "{}").await;
+    let [_, _, get, list, export, _] = every_call(T, &id_at(START_MILLIS, 2));
+    for call in [get, list, export] {
+        assert_error(call.send(&app, &root).await, Code::Internal, "INTERNAL");
+    }
 }
 
 #[rstest]
