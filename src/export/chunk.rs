@@ -27,7 +27,7 @@ pub(super) struct Chunk {
 }
 
 /// Rows of CSV.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Rows {
     pub(super) bytes: Vec<u8>,
     pub(super) count: usize,
@@ -40,7 +40,8 @@ impl ChunkFormat {
         let was_sent = |position: Position| self.sent_up_to.is_some_and(|last| !position.is_behind(last, self.order));
         let known = views.partition_point(|event| was_sent(event.position(self.order)));
         let (known, new) = views.split_at(known);
-        Ok(Chunk { known: self.rows(known)?, new: self.rows(new)? })
+        // As CSV events mostly take less than what they are sure to fit in as messages.
+        Ok(Chunk { known: self.rows(known, page.bytes)?, new: self.rows(new, page.bytes)? })
     }
 
     /// The header row.
@@ -50,10 +51,11 @@ impl ChunkFormat {
         Ok(Rows { bytes: encoder.into_bytes()?, count: 0 })
     }
 
-    fn rows(&self, events: &[EventView<'_>]) -> Result<Rows, StoreError> {
-        // As CSV a row mostly takes less than what a message is sure to fit in.
-        let bytes = events.iter().map(EventView::encoded_bound).sum();
-        let mut encoder = CsvEncoder::with_capacity(bytes, self.proof_columns);
+    fn rows(&self, events: &[EventView<'_>], room: usize) -> Result<Rows, StoreError> {
+        if events.is_empty() {
+            return Ok(Rows::default());
+        }
+        let mut encoder = CsvEncoder::with_capacity(room, self.proof_columns);
         events.iter().try_for_each(|event| encoder.event(event))?;
         Ok(Rows { bytes: encoder.into_bytes()?, count: events.len() })
     }

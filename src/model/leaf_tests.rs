@@ -164,6 +164,25 @@ fn encoded(put: impl FnOnce(&mut Encoder)) -> Vec<u8> {
     encoder.into_bytes()
 }
 
+impl From<Resource> for proto::Resource {
+    fn from(Resource { kind, id, name }: Resource) -> Self {
+        Self { r#type: kind, id, name }
+    }
+}
+
+impl From<FieldChange> for proto::FieldChange {
+    fn from(FieldChange { field, old_value, new_value }: FieldChange) -> Self {
+        Self { field, old_value, new_value }
+    }
+}
+
+impl From<RequestContext> for proto::RequestContext {
+    fn from(context: RequestContext) -> Self {
+        let RequestContext { source_ip, user_agent, request_id, trace_id, .. } = context;
+        Self { source_ip, user_agent, request_id, trace_id }
+    }
+}
+
 /// The same body as a generated message.
 fn message(content: &Content, recorder: &Actor) -> proto::EventBody {
     let Content { resource, actor, message, changes, context, attributes } = content.clone();

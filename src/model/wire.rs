@@ -6,7 +6,7 @@ use crate::proto::auditlog::v1 as proto;
 
 use super::{
     clock::Timestamp,
-    event::{ActionType, Actor, ActorType, FieldChange, RequestContext, Resource},
+    event::{ActionType, Actor, ActorType},
 };
 
 impl From<ActionType> for proto::ActionType {
@@ -29,28 +29,9 @@ impl From<ActorType> for proto::ActorType {
     }
 }
 
-impl From<Resource> for proto::Resource {
-    fn from(Resource { kind, id, name }: Resource) -> Self {
-        Self { r#type: kind, id, name }
-    }
-}
-
 impl From<Actor> for proto::Actor {
     fn from(Actor { kind, id, name }: Actor) -> Self {
         Self { r#type: proto::ActorType::from(kind).into(), id, name }
-    }
-}
-
-impl From<FieldChange> for proto::FieldChange {
-    fn from(FieldChange { field, old_value, new_value }: FieldChange) -> Self {
-        Self { field, old_value, new_value }
-    }
-}
-
-impl From<RequestContext> for proto::RequestContext {
-    fn from(context: RequestContext) -> Self {
-        let RequestContext { source_ip, user_agent, request_id, trace_id, .. } = context;
-        Self { source_ip, user_agent, request_id, trace_id }
     }
 }
 
