@@ -41,23 +41,36 @@ impl<'c> Raw<'c> {
 
     /// One-row INSERTs a second, with so many clients.
     pub fn insert_rate(&self, clients: usize, time: Duration) -> f64 {
-        let script = format!(
-            "\\set id random(1, 2147483647)\n\\set n random(1, 500)\n\\set p random(0, {})\n\
-             INSERT INTO events ({}) VALUES ({});\n",
-            sample::PROJECTS - 1,
-            sample::COLUMNS,
-            sample::sql_row()
-        );
-        self.pgbench(&script, clients, time)
+        self.pgbench(&insert_script(), clients, time)
+    }
+
+    /// The latencies of one-row INSERTs at so many a second, in milliseconds, sorted. They count from when a row was due.
+    pub fn insert_latencies(&self, clients: usize, rate: f64, time: Duration) -> Vec<f64> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let prefix = folder.path().join("log").display().to_string();
+        let rate = format!("{rate:.0}");
+        self.pgbench_with(&["--log", "--log-prefix", &prefix, "--rate", &rate], &insert_script(), clients, time);
+        let files = fs::read_dir(folder.path()).expect("pgbench's logs").map(|file| file.expect("a log").path());
+        let logs: String = files.map(|file| fs::read_to_string(file).expect("a log")).collect();
+        // Client, number of the transaction, its latency in microseconds, and more.
+        let latency = |line: &str| line.split(' ').nth(2)?.parse::<f64>().ok().map(|micros| micros / 1000.0);
+        let mut latencies: Vec<f64> = logs.lines().filter_map(latency).collect();
+        latencies.sort_by(f64::total_cmp);
+        latencies
     }
 
     /// Runs a script over and over; gives how often it ran a second.
     pub fn pgbench(&self, script: &str, clients: usize, time: Duration) -> f64 {
+        self.pgbench_with(&[], script, clients, time)
+    }
+
+    fn pgbench_with(&self, options: &[&str], script: &str, clients: usize, time: Duration) -> f64 {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("script.sql");
         fs::write(&file, script).expect("a script");
         let output = Command::new(bin_dir().join("pgbench"))
             .args(["-n", "-M", "prepared", "-j", "2", "-c", &clients.to_string(), "-T", &time.as_secs().to_string()])
+            .args(options)
             .args(["-h", &self.host(), "-U", "auditlog", "-f"])
             .arg(&file)
             .arg(&self.database)
@@ -106,6 +119,16 @@ impl<'c> Raw<'c> {
     fn host(&self) -> String {
         self.cluster.folder().display().to_string()
     }
+}
+
+fn insert_script() -> String {
+    format!(
+        "\\set id random(1, 2147483647)\n\\set n random(1, 500)\n\\set p random(0, {})\n\
+         INSERT INTO events ({}) VALUES ({});\n",
+        sample::PROJECTS - 1,
+        sample::COLUMNS,
+        sample::sql_row()
+    )
 }
 
 /// Rows a second into a SQLite file with the service's schema, in transactions of so many rows.
