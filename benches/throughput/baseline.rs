@@ -17,6 +17,7 @@ use diesel::{
 };
 
 use crate::{
+    load::Latencies,
     postgres::{Cluster, bin_dir},
     sample,
 };
@@ -44,8 +45,8 @@ impl<'c> Raw<'c> {
         self.pgbench(&insert_script(), clients, time)
     }
 
-    /// The latencies of one-row INSERTs at so many a second, in milliseconds, sorted. They count from when a row was due.
-    pub fn insert_latencies(&self, clients: usize, rate: f64, time: Duration) -> Vec<f64> {
+    /// The latencies of one-row INSERTs at so many a second. They count from when a row was due.
+    pub fn insert_latencies(&self, clients: usize, rate: f64, time: Duration) -> Latencies {
         let folder = tempfile::tempdir().expect("a folder");
         let prefix = folder.path().join("log").display().to_string();
         let rate = format!("{rate:.0}");
@@ -53,10 +54,8 @@ impl<'c> Raw<'c> {
         let files = fs::read_dir(folder.path()).expect("pgbench's logs").map(|file| file.expect("a log").path());
         let logs: String = files.map(|file| fs::read_to_string(file).expect("a log")).collect();
         // Client, number of the transaction, its latency in microseconds, and more.
-        let latency = |line: &str| line.split(' ').nth(2)?.parse::<f64>().ok().map(|micros| micros / 1000.0);
-        let mut latencies: Vec<f64> = logs.lines().filter_map(latency).collect();
-        latencies.sort_by(f64::total_cmp);
-        latencies
+        let latency = |line: &str| line.split(' ').nth(2)?.parse().ok();
+        Latencies(logs.lines().map(|line| latency(line).expect("a line of pgbench's log")).collect())
     }
 
     /// Runs a script over and over; gives how often it ran a second.

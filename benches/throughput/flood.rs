@@ -51,7 +51,7 @@ fn on(service: &Service, options: &Options) {
 }
 
 fn tell(flooding: &str, method: &str, flood: &Outcome, quiet: &Outcome, meanwhile: &Outcome) {
-    let (quiet, meanwhile) = (quiet.percentile(0.5), meanwhile.percentile(0.5));
+    let (quiet, meanwhile) = (quiet.latencies.percentile(0.5), meanwhile.latencies.percentile(0.5));
     println!(
         "  {method:<12} beside {:>6.0} {flooding} a second: {quiet:>6.2} ms, {meanwhile:>6.2} ms: {:>5.1} x",
         flood.per_second(),

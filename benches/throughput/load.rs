@@ -36,17 +36,23 @@ pub struct Outcome {
     pub seconds: f64,
     /// Of all replies.
     pub bytes: usize,
-    latencies: Vec<u32>,
+    pub latencies: Latencies,
 }
+
+/// How long each call took, in microseconds.
+#[derive(Clone, Debug, Default)]
+pub struct Latencies(pub Vec<u32>);
 
 impl Outcome {
     pub fn per_second(&self) -> f64 {
         self.calls as f64 / self.seconds
     }
+}
 
-    /// The latency that `share` of the calls stayed below, in milliseconds.
+impl Latencies {
+    /// What `share` of the calls stayed below, in milliseconds.
     pub fn percentile(&self, share: f64) -> f64 {
-        let mut latencies = self.latencies.clone();
+        let mut latencies = self.0.clone();
         latencies.sort_unstable();
         let at = (latencies.len() as f64 * share) as usize;
         f64::from(latencies.get(at.min(latencies.len().saturating_sub(1))).copied().unwrap_or(0)) / 1000.0
@@ -121,7 +127,7 @@ async fn call_until_end(
         let mut outcome = outcome.borrow_mut();
         outcome.calls += 1;
         outcome.bytes += bytes;
-        outcome.latencies.push(u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX));
+        outcome.latencies.0.push(u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX));
         (at, due) = (at + load.in_flight, due + step);
         if start.elapsed() >= load.time {
             return;

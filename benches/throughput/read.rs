@@ -81,8 +81,8 @@ fn list(options: &Options, service: &Service, raw: &Raw<'_>) {
     line(&format!("{READERS} readers"), outcome.per_second(), "pages/s", raw_pages, "pgbench");
     println!(
         "      p50 {:.2} ms, p99 {:.2} ms, {cpu:.0} µs of the service's processor time a page",
-        outcome.percentile(0.5),
-        outcome.percentile(0.99)
+        outcome.latencies.percentile(0.5),
+        outcome.latencies.percentile(0.99)
     );
 }
 

@@ -31,17 +31,16 @@ pub fn record(options: &Options) {
     println!(
         "  at half of that rate ({:.0}/s): latency p50 {:.2} ms, p99 {:.2} ms",
         outcome.per_second(),
-        outcome.percentile(0.5),
-        outcome.percentile(0.99)
+        outcome.latencies.percentile(0.5),
+        outcome.latencies.percentile(0.99)
     );
     // Both wait for the same disk, and a disk that stands still for a moment shows in both.
     let latencies = raw.insert_latencies(32, of_32 / 2.0, options.time);
-    let percentile = |share: f64| latencies.get((latencies.len() as f64 * share) as usize).copied().unwrap_or(0.0);
     println!(
         "  pgbench at half of its own rate ({:.0}/s): latency p50 {:.2} ms, p99 {:.2} ms",
         of_32 / 2.0,
-        percentile(0.5),
-        percentile(0.99)
+        latencies.percentile(0.5),
+        latencies.percentile(0.99)
     );
     println!("  peak memory of the service: {} MiB", service.usage().peak >> 20);
 }
@@ -53,8 +52,8 @@ fn measured(service: &Service, in_flight: usize, options: &Options, baseline: f6
     line(&format!("{in_flight} calls in flight"), outcome.per_second(), "events/s", baseline, against);
     println!(
         "      p50 {:.2} ms, p99 {:.2} ms, {cpu:.1} µs of the service's processor time an event",
-        outcome.percentile(0.5),
-        outcome.percentile(0.99)
+        outcome.latencies.percentile(0.5),
+        outcome.latencies.percentile(0.99)
     );
     outcome
 }
@@ -74,7 +73,11 @@ pub fn batch(options: &Options) {
     let outcome = batches(&service, 4, options.time);
     let events = outcome.per_second() * f64::from(BATCH);
     line("4 batches in flight", events, "events/s", copied, "\\copy");
-    println!("      p50 {:.2} ms, p99 {:.2} ms a batch", outcome.percentile(0.5), outcome.percentile(0.99));
+    println!(
+        "      p50 {:.2} ms, p99 {:.2} ms a batch",
+        outcome.latencies.percentile(0.5),
+        outcome.latencies.percentile(0.99)
+    );
 }
 
 pub fn batches(service: &Service, in_flight: usize, time: Duration) -> Outcome {
