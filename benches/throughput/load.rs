@@ -74,6 +74,18 @@ impl Load {
         runtime.block_on(LocalSet::new().run_until(self.drive()))
     }
 
+    /// What each call begins with.
+    fn head(&self) -> Request<()> {
+        Request::post(format!("http://{}/auditlog.v1.AuditLogService/{}", self.address, self.method))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("x-audit-subject", self.subject)
+            .header("x-audit-subject-type", "service")
+            .header("x-audit-roles", "event_recorder@*,tenant_admin@tenants/bench")
+            .body(())
+            .expect("a request")
+    }
+
     async fn drive(self) -> Outcome {
         let connections = self.in_flight.div_ceil(64).min(4);
         let mut senders = Vec::new();
@@ -117,13 +129,14 @@ async fn call_until_end(
     let mut due = start + load.pause * u32::try_from(caller).unwrap_or(0);
     let step = load.pause * u32::try_from(load.in_flight).unwrap_or(1);
     let mut at = caller;
+    let head = load.head();
     loop {
         if !step.is_zero() {
             time::sleep_until(due.into()).await;
         }
         // Where calls come at a rate, one that had to wait for its predecessor has been waiting since it was due.
         let begun = if step.is_zero() { Instant::now() } else { due };
-        let bytes = call(sender.clone(), &load, load.bodies[at % load.bodies.len()].clone()).await;
+        let bytes = call(sender.clone(), head.clone(), load.bodies[at % load.bodies.len()].clone()).await;
         let mut outcome = outcome.borrow_mut();
         outcome.calls += 1;
         outcome.bytes += bytes;
@@ -136,17 +149,9 @@ async fn call_until_end(
 }
 
 /// One call, which must succeed. Gives the length of the reply.
-async fn call(sender: SendRequest<Bytes>, load: &Load, body: Bytes) -> usize {
-    let request = Request::post(format!("http://{}/auditlog.v1.AuditLogService/{}", load.address, load.method))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .header("x-audit-subject", load.subject)
-        .header("x-audit-subject-type", "service")
-        .header("x-audit-roles", "event_recorder@*,tenant_admin@tenants/bench")
-        .body(())
-        .expect("a request");
+async fn call(sender: SendRequest<Bytes>, head: Request<()>, body: Bytes) -> usize {
     let mut sender = sender.ready().await.expect("an open connection");
-    let (response, mut stream) = sender.send_request(request, false).expect("a free stream");
+    let (response, mut stream) = sender.send_request(head, false).expect("a free stream");
     stream.send_data(body, true).expect("an open stream");
     let response = response.await.expect("a reply");
     let refused = response.headers().get("grpc-message").cloned();
