@@ -1,10 +1,15 @@
 //! How PostgreSQL carries out what the service really sends: `auto_explain` writes the plan of each statement, with the rows
 //! that it has read, into the server's log.
+//!
+//! `AUDITLOG_TEST_PLANS_EVENTS` gives the tenant another number of events; `cargo test --test it plans -- --nocapture` then tells
+//! how long each list took.
 
 use std::{
+    env,
     fs::File,
     io::{Read as _, Seek as _, SeekFrom},
-    sync::Arc,
+    sync::{Arc, LazyLock},
+    time::{Duration, Instant},
 };
 
 use auditlog::proto::auditlog::v1::{ActionType, ActorType, EventFilter, ListEventsRequest, ListEventsResponse, Order};
@@ -18,15 +23,16 @@ const EXPLAIN: &str = "-c session_preload_libraries=auto_explain -c auto_explain
 const T: &str = "tenants/big";
 const ORDERS: [Order; 3] = [Order::NewestFirst, Order::OldestFirst, Order::Log];
 /// How many events of the tenant there are, and of each of nine others.
-const EVENTS: u64 = 60_000;
-const OTHERS: u64 = 2_000;
+static EVENTS: LazyLock<u64> =
+    LazyLock::new(|| env::var("AUDITLOG_TEST_PLANS_EVENTS").map_or(60_000, |events| events.parse().unwrap()));
+static OTHERS: LazyLock<u64> = LazyLock::new(|| *EVENTS / 30);
 /// How many events a page may inspect, a setting.
 const INSPECTED: u64 = 5_000;
 const PAGE: u64 = 50;
 /// About two years, a month each.
 const PARTITIONS: u64 = 26;
 /// The place of the one event that was a DELETE, and of the one on the rare resource.
-const RARE: u64 = EVENTS / 2;
+static RARE: LazyLock<u64> = LazyLock::new(|| *EVENTS / 2);
 
 /// Events over two years, with values that are common, rare, and common but never together.
 fn fill(tenant: &str, events: u64) -> String {
@@ -36,16 +42,22 @@ fn fill(tenant: &str, events: u64) -> String {
          message, changes, context, attributes, salt, body_commitment, leaf_hash) \
          SELECT '{tenant}', (lpad(to_hex({start} + n * {step}), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid, \
          CASE WHEN n % 10 = 0 THEN '' ELSE 'p-' || n % 5 END, n, now(), \
-         CASE WHEN n = {RARE} THEN 'delete' WHEN n % 3 = 0 THEN 'update' ELSE 'create' END, \
+         CASE WHEN n = {rare} THEN 'delete' WHEN n % 3 = 0 THEN 'update' ELSE 'create' END, \
          CASE WHEN n % 2 = 0 THEN 'even' ELSE 'k-' || n % 19 END, \
-         CASE WHEN n = {RARE} THEN 'rare' ELSE 'r-' || n * 7919 % 20011 END, '', 'user', \
+         CASE WHEN n = {rare} THEN 'rare' ELSE 'r-' || n * 7919 % 20011 END, '', 'user', \
          CASE WHEN n % 2 = 1 THEN 'odd' ELSE 'u-' || n % 97 END, '', 'service', 'console', '', 'made it larger', '[]', \
          NULL, '{{}}', decode(md5(n::text), 'hex'), sha256(n::text::bytea), sha256(n::text::bytea) \
          FROM generate_series(0, {events}::bigint - 1) AS n; \
          INSERT INTO tree_heads VALUES ('{tenant}', {events})",
+        rare = *RARE,
         start = START_MILLIS - 730 * DAY,
-        step = 730 * DAY / i64::try_from(events).unwrap(),
+        step = step(events),
     )
+}
+
+/// Milliseconds from event to event.
+fn step(events: u64) -> i64 {
+    730 * DAY / i64::try_from(events).unwrap()
 }
 
 const DAY: i64 = 24 * 60 * 60 * 1000;
@@ -65,6 +77,7 @@ struct Work {
     /// Partitions that were read from end to end.
     sequential: Vec<String>,
     statements: u64,
+    took: Duration,
 }
 
 impl Explained {
@@ -86,9 +99,9 @@ impl Explained {
         let app = start().await;
         let mut sql = Sql::open(&database);
         sql.run("SET auto_explain.log_analyze = off");
-        sql.run(&fill("big", EVENTS));
+        sql.run(&fill("big", *EVENTS));
         for n in 0..9 {
-            sql.run(&fill(&format!("t{n}"), OTHERS));
+            sql.run(&fill(&format!("t{n}"), *OTHERS));
         }
         sql.run("ANALYZE");
         Self { cluster, app }
@@ -103,10 +116,12 @@ impl Explained {
     async fn watch<T>(&self, call: impl Future<Output = T>) -> (T, Work) {
         let mut log = File::open(self.cluster.folder().join("log")).unwrap();
         log.seek(SeekFrom::End(0)).unwrap();
+        let begun = Instant::now();
         let page = call.await;
+        let took = begun.elapsed();
         let mut written = String::new();
         log.read_to_string(&mut written).unwrap();
-        let mut work = Work::default();
+        let mut work = Work { took, ..Work::default() };
         for plan in plans(&written) {
             if plan["Query Text"].as_str().unwrap().contains("\"events\"") {
                 work.statements += 1;
@@ -211,7 +226,7 @@ fn filters() -> Vec<(&'static str, EventFilter)> {
         ("project", of_project("p-3")),
         ("projects", EventFilter { project_ids: strings(&["p-3", "p-4"]), ..EventFilter::default() }),
         ("tenant only", EventFilter { tenant_only: true, ..EventFilter::default() }),
-        ("log", EventFilter { start_leaf_index: 30_000, ..EventFilter::default() }),
+        ("log", EventFilter { start_leaf_index: i64::try_from(*EVENTS / 2).unwrap(), ..EventFilter::default() }),
         ("type and action", EventFilter { action_types: vec![ActionType::Create.into()], ..of_type("even") }),
         ("type and days", EventFilter { resource_types: strings(&["even"]), ..days.clone() }),
         ("action and days", EventFilter { action_types: vec![ActionType::Update.into()], ..days.clone() }),
@@ -242,7 +257,7 @@ fn rare() -> Vec<(&'static str, EventFilter, usize)> {
         end_time: of_days(3, 4).end_time,
         ..filter
     };
-    let a_day = usize::try_from(EVENTS / 730).unwrap();
+    let a_day = usize::try_from(*EVENTS / 730).unwrap();
     vec![
         ("the one DELETE", of_action(ActionType::Delete), 1),
         ("the rare resource", of_resource("rare"), 1),
@@ -275,6 +290,7 @@ async fn every_list_is_read_from_an_index_and_within_its_bound() {
         for (name, filter) in filters() {
             let (_, work) = explained.page(of(&filter, order, PAGE)).await;
             work.assert_within(BOUND, &format!("{name}, {order:?}"));
+            println!("{order:?}, {name}: {:.1?}", work.took);
         }
         for (name, filter, expected) in rare() {
             rare_is_found_within_the_bound(&explained, order, name, &filter, expected).await;
@@ -301,14 +317,14 @@ async fn a_leaf_is_found_by_its_place_in_any_month_and_a_page_of_leaves_reads_no
     let mut sql = Sql::open(&explained.app.database);
     sql.run("ALTER TABLE tree_heads DISABLE TRIGGER USER");
     sql.run(&format!("UPDATE tree_heads SET frontier = decode('{frontier}', 'hex') WHERE tenant_id = 'big'"));
-    for place in [0, 1000, RARE, EVENTS - 1000] {
+    for place in [0, 1000, *RARE, *EVENTS - 1000] {
         let start = i64::try_from(place).unwrap();
         let page = async {
             let leaves = explained.app.leaves(&root, T, start, 1000).await.unwrap().leaves;
             assert_eq!(leaves.len(), 1000);
         };
         few_rows(&explained, "a page of leaves", page, 1000).await;
-        let event = format!("{T}/events/{}", id_at(START_MILLIS - 730 * DAY + start * (730 * DAY / 60_000), place));
+        let event = format!("{T}/events/{}", id_at(START_MILLIS - 730 * DAY + start * step(*EVENTS), place));
         // The tiles are not there, so there is no proof; what would be read for one is.
         let proof = async { drop(explained.app.inclusion(&root, &event, "", 0).await.unwrap_err()) };
         few_rows(&explained, "an inclusion proof", proof, 2 + 256).await;
@@ -330,17 +346,18 @@ async fn rare_is_found_within_the_bound(
     expected: usize,
 ) {
     let mut request = of(filter, order, PAGE);
-    let (mut found, mut pages) = (0, 0);
+    let (mut found, mut pages, mut slowest) = (0, 0, Duration::ZERO);
     loop {
         let (page, work) = explained.page(request.clone()).await;
         work.assert_within(BOUND, &format!("{name}, {order:?}, page {pages}"));
-        (found, pages) = (found + page.events.len(), pages + 1);
+        (found, pages, slowest) = (found + page.events.len(), pages + 1, slowest.max(work.took));
         request.page_token = page.next_page_token;
         if request.page_token.is_empty() {
             break;
         }
     }
     assert!(found.abs_diff(expected) <= 1, "{name}, {order:?}: {found} events");
+    println!("{order:?}, {name}: {found} events on {pages} pages, the slowest in {slowest:.1?}");
 }
 
 async fn the_thousandth_page_costs_what_the_first_does(
@@ -349,13 +366,16 @@ async fn the_thousandth_page_costs_what_the_first_does(
     name: &str,
     filter: &EventFilter,
 ) {
-    let request = of(filter, order, 10);
+    // A thousand pages of the rarest among the common must be there.
+    let page_size = PAGE.min(*EVENTS / 6_000);
+    let request = of(filter, order, page_size);
     let (_, first) = explained.page(request.clone()).await;
-    let mut far = ListEventsRequest { page_size: 1000, ..request };
-    for _ in 0..10 {
+    let mut far = ListEventsRequest { page_size: 1000, ..request.clone() };
+    for _ in 0..page_size {
         far.page_token = explained.app.list(&Caller::root(), far.clone()).await.unwrap().next_page_token;
     }
-    let (page, work) = explained.page(ListEventsRequest { page_size: 10, ..far }).await;
-    assert_eq!(page.events.len(), 10, "{name}, {order:?}");
+    let (page, work) = explained.page(ListEventsRequest { page_token: far.page_token, ..request }).await;
+    assert_eq!(page.events.len() as u64, page_size, "{name}, {order:?}");
     work.assert_within(first.rows_read + PARTITIONS + PAGE, &format!("{name}, {order:?}, the 1000th page"));
+    println!("{order:?}, {name}: {:.1?}, and the 1000th page {:.1?}", first.took, work.took);
 }
