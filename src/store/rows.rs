@@ -47,7 +47,7 @@ pub(super) struct EventRow {
 }
 
 /// A row of `events`, as written.
-#[derive(Insertable)]
+#[derive(Debug, Insertable)]
 #[diesel(table_name = events, treat_none_as_default_value = false)]
 pub(super) struct NewEvent<'a> {
     pub(super) tenant_id: &'a str,

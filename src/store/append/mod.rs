@@ -8,6 +8,7 @@
 mod advance_heads;
 mod epoch;
 mod look_up;
+mod new_event;
 mod plan;
 mod postgres;
 mod seal;
