@@ -114,8 +114,7 @@ impl Explained {
 
     /// Whatever a call gives, and what it took.
     async fn watch<T>(&self, call: impl Future<Output = T>) -> (T, Work) {
-        let mut log = File::open(self.cluster.folder().join("log")).unwrap();
-        log.seek(SeekFrom::End(0)).unwrap();
+        let mut log = end_of_log(&self.cluster);
         let begun = Instant::now();
         let page = call.await;
         let took = begun.elapsed();
@@ -331,6 +330,27 @@ async fn a_leaf_is_found_by_its_place_in_any_month_and_a_page_of_leaves_reads_no
         let one = async { drop(explained.app.leaves(&root, T, start, 1).await.unwrap()) };
         few_rows(&explained, "one leaf", one, 1).await;
     }
+}
+
+/// diesel takes a connection that breaks while it looks a type up for a value that cannot be sent, and the caller would be told
+/// that the service has a fault.
+#[tokio::test]
+async fn a_first_write_looks_no_type_up() {
+    let cluster = Cluster::start("-c log_statement=all");
+    let app = TestApp::start_on(Database::on(&cluster), |_| {}).await;
+    let mut log = end_of_log(&cluster);
+    app.record(&Caller::root(), T, event("k", "1")).await.unwrap();
+    let mut written = String::new();
+    log.read_to_string(&mut written).unwrap();
+    assert!(written.contains("INSERT INTO events"), "{written}");
+    assert!(!written.contains("pg_type"), "{written}");
+}
+
+/// The server's log, to be read from here on.
+fn end_of_log(cluster: &Cluster) -> File {
+    let mut log = File::open(cluster.folder().join("log")).unwrap();
+    log.seek(SeekFrom::End(0)).unwrap();
+    log
 }
 
 fn of(filter: &EventFilter, order: Order, page_size: u64) -> ListEventsRequest {

@@ -88,7 +88,7 @@ impl Writer {
         clock: Arc<dyn Clock>,
         rules: Arc<NoteRules>,
     ) -> Result<Self, StoreError> {
-        let connection = target.connect(Access::Append)?;
+        let connection = connect(&target)?;
         Ok(Self { connection, target, clock, rules, heads: HashMap::new(), seen, metrics: Metrics::default() })
     }
 
@@ -101,7 +101,7 @@ impl Writer {
     pub fn reconnect(&mut self) -> Result<(), StoreError> {
         self.heads.clear();
         self.target.require_in_place()?;
-        self.connection = self.target.connect(Access::Append)?;
+        self.connection = connect(&self.target)?;
         // What failed may have waited for a replica that is frozen.
         if let AnyConnection::Postgres(connection) = &mut self.connection {
             let ended = postgres_connection::end_frozen(connection)?;
@@ -232,6 +232,14 @@ impl Writer {
         // The heads were locked: it is not another writer that is in the way, but what is stored.
         Err(StoreError::Refused(conflict))
     }
+}
+
+fn connect(target: &Target) -> Result<AnyConnection, StoreError> {
+    let mut connection = target.connect(Access::Append)?;
+    if let AnyConnection::Postgres(connection) = &mut connection {
+        new_event::look_up(connection)?;
+    }
+    Ok(connection)
 }
 
 /// Moves the heads, and stores the tiles and the rows, inside a transaction.

@@ -3,18 +3,27 @@
 use std::io::Write as _;
 
 use diesel::{
+    PgConnection, RunQueryDsl as _,
     pg::Pg,
     query_builder::QueryId,
     serialize::{self, IsNull, Output, ToSql, WriteTuple},
-    sql_types::{BigInt, Binary, Json, Nullable, SqlType, Text, Timestamptz},
+    sql_types::{Array, BigInt, Binary, Json, Nullable, SqlType, Text, Timestamptz},
 };
 
-use crate::store::{rows::NewEvent, types::SqlUuid};
+use crate::store::{error::StoreError, rows::NewEvent, types::SqlUuid};
 
-/// The SQL type. The server's number for it is looked up once a connection.
+/// The SQL type. A connection must [look it up](look_up) before it writes.
 #[derive(QueryId, SqlType)]
 #[diesel(postgres_type(name = "new_event"))]
 pub(super) struct SqlNewEvent;
+
+/// Has diesel learn the server's number for the type, which it keeps with the connection. Left to the first write, it would
+/// take a connection that breaks meanwhile for a value that cannot be sent.
+pub(super) fn look_up(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let none: [NewEvent<'_>; 0] = [];
+    let query = diesel::sql_query("SELECT cardinality($1)").bind::<Array<SqlNewEvent>, _>(&none[..]);
+    query.execute(connection).map(drop).map_err(|error| StoreError::Unavailable(error.to_string()))
+}
 
 /// The types of its attributes.
 type Attributes = (
