@@ -1,6 +1,7 @@
 -- What the service gives for a row of `events`. It sends the rows of a batch as one array of these: an array for each
 -- column would cost a quarter more, because PostgreSQL makes a table of each. A type of its own and not that of `events`,
--- so that a column added there does not stop the replicas that do not know it yet.
+-- so that a column added there does not stop the replicas that do not know it yet. It must never be altered, which would stop
+-- them: a new column that is written takes a new type beside this one.
 CREATE TYPE new_event AS (
     tenant_id       TEXT,
     event_id        UUID,

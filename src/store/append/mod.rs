@@ -237,7 +237,7 @@ impl Writer {
 fn connect(target: &Target) -> Result<AnyConnection, StoreError> {
     let mut connection = target.connect(Access::Append)?;
     if let AnyConnection::Postgres(connection) = &mut connection {
-        new_event::look_up(connection)?;
+        new_event::learn(connection)?;
     }
     Ok(connection)
 }

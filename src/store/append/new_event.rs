@@ -12,14 +12,14 @@ use diesel::{
 
 use crate::store::{error::StoreError, rows::NewEvent, types::SqlUuid};
 
-/// The SQL type. A connection must [look it up](look_up) before it writes.
+/// The SQL type. A connection must [learn it](learn) before it writes.
 #[derive(QueryId, SqlType)]
 #[diesel(postgres_type(name = "new_event"))]
 pub(super) struct SqlNewEvent;
 
 /// Has diesel learn the server's number for the type, which it keeps with the connection. Left to the first write, it would
 /// take a connection that breaks meanwhile for a value that cannot be sent.
-pub(super) fn look_up(connection: &mut PgConnection) -> Result<(), StoreError> {
+pub(super) fn learn(connection: &mut PgConnection) -> Result<(), StoreError> {
     let none: [NewEvent<'_>; 0] = [];
     let query = diesel::sql_query("SELECT cardinality($1)").bind::<Array<SqlNewEvent>, _>(&none[..]);
     query.execute(connection).map(drop).map_err(|error| StoreError::Unavailable(error.to_string()))
@@ -51,7 +51,7 @@ type Attributes = (
     Binary,
 );
 
-/// The names of its attributes, in their order, which are those of columns of `events`.
+/// The names of its attributes, which are those of columns of `events`.
 pub(super) const COLUMNS: &str = "tenant_id, event_id, project_id, leaf_index, record_time, action_type, resource_type, \
     resource_id, resource_name, actor_type, actor_id, actor_name, recorder_type, recorder_id, recorder_name, message, \
     changes, context, attributes, salt, body_commitment, leaf_hash";

@@ -90,7 +90,10 @@ impl QueryFragment<Pg> for InsertEvents<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("INSERT INTO events (");
         out.push_sql(COLUMNS);
-        out.push_sql(") SELECT * FROM unnest(");
+        out.push_sql(") SELECT ");
+        // By name, so that the type's attributes and the table's columns cannot be taken for one another.
+        out.push_sql(COLUMNS);
+        out.push_sql(" FROM unnest(");
         out.push_bind_param::<Array<SqlNewEvent>, _>(self.events)?;
         out.push_sql(") WHERE (");
         self.heads.walk_ast(out.reborrow())?;
