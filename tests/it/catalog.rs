@@ -126,6 +126,22 @@ async fn every_key_of_a_tenants_data_begins_with_the_tenant(
     }
 }
 
+/// Rows are stored through the type, and read by hand through the table.
+#[tokio::test]
+async fn the_type_of_new_events_has_the_columns_of_the_table_but_those_of_an_erasure() {
+    let app = TestApp::start(Backend::Postgres).await;
+    let mut sql = Sql::open(&app.database);
+    let mut columns_of = |relation: &str| {
+        sql.values(&format!(
+            "SELECT attname || ' ' || format_type(atttypid, atttypmod) AS value FROM pg_attribute \
+             WHERE attrelid = '{relation}'::regclass AND attnum > 0 AND attname NOT LIKE 'erase_%' ORDER BY attnum"
+        ))
+    };
+    let (given, stored) = (columns_of("new_event"), columns_of("events"));
+    assert_eq!(given.len(), FIXED.len() + BODY.len());
+    assert_eq!(given, stored);
+}
+
 #[tokio::test]
 async fn every_partition_has_every_index_and_refuses_truncate() {
     let app = TestApp::start(Backend::Postgres).await;

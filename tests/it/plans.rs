@@ -1,8 +1,8 @@
 //! How PostgreSQL carries out what the service really sends: `auto_explain` writes the plan of each statement, with the rows
 //! that it has read, into the server's log. And what it is asked at all.
 //!
-//! `AUDITLOG_TEST_PLANS_EVENTS` gives the tenant more events; `cargo test --test it plans -- --nocapture` then tells
-//! how long each list took.
+//! `AUDITLOG_TEST_PLANS_EVENTS` gives the tenant more events; `./test --release --test it plans -- --nocapture` then
+//! tells how long each list took.
 
 use std::{
     env,
