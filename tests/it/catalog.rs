@@ -322,6 +322,23 @@ async fn what_runs_as_the_owner_chooses_its_own_schema_and_is_not_for_everybody(
     assert_eq!(open_to_all, [""; 0]);
 }
 
+/// And that without a search_path of the function's own, which would be set and set back with each batch.
+#[tokio::test]
+async fn no_table_of_somebody_elses_stands_in_for_the_heads() {
+    let (_app, _, mut sql) = with_event_and_note(Backend::Postgres).await;
+    let configured = "SELECT (proconfig IS NOT NULL)::text AS value FROM pg_proc WHERE proname = 'advance_heads'";
+    assert_eq!(sql.value(configured), "false");
+    sql.run("CREATE TEMPORARY TABLE tree_heads (LIKE public.tree_heads INCLUDING ALL)");
+    sql.run("SET search_path = pg_temp, pg_catalog");
+    let tenants = "FROM public.tree_heads WHERE tree_size = 2";
+    sql.run(&format!(
+        "SELECT public.advance_heads(array_agg(tenant_id), array_agg(tree_size), array_agg(frontier), array_agg(3::bigint), \
+         array_agg(frontier), '{{}}', '{{}}', '{{}}', '{{}}', '{{}}') {tenants}"
+    ));
+    assert_eq!(sql.value("SELECT max(tree_size)::text AS value FROM public.tree_heads"), "3");
+    assert_eq!(sql.value("SELECT count(*)::text AS value FROM tree_heads"), "0");
+}
+
 /// The SQL of all migrations, `up.sql` oldest first and `down.sql` newest first.
 fn migrations(backend: Backend, file: &str) -> Vec<String> {
     let folder = if backend == Backend::Sqlite { "sqlite" } else { "postgres" };
