@@ -4,15 +4,17 @@ use std::collections::HashMap;
 
 use diesel::prelude::*;
 
-use crate::model::{EventId, EventView, Order, PageQuery, Position, Scope, TimeId, UpdateNote};
+use crate::model::{EventId, EventView, PageQuery, Position, Scope, TimeId, UpdateNote};
 
 use super::{
+    conditions::HasNotes,
     conn::AnyConnection,
     error::StoreError,
+    lanes::{Lanes, NotedRow},
     rows::{EventRow, NoteRow},
     schema::{events, update_notes},
     types::Id,
-    walk::{HasNotes, Stretch, Walk},
+    walk::Stretch,
 };
 
 /// How much one page may hold and cost.
@@ -56,15 +58,12 @@ impl StoredEvent {
     }
 }
 
-/// A row, and whether there are notes on it.
-type NotedRow = (EventRow, bool);
-/// The same, fit to be moved about.
-type BoxedRow = (Box<EventRow>, bool);
-
 /// The most rows that one statement fetches, to keep memory flat.
 const ROWS_PER_STATEMENT: usize = 256;
-/// How many rows a page with residual conditions inspects first; where they do not fill it, four times as many next, and so
-/// on. Common values cost little that way, and rare ones few round trips.
+/// How many rows a page with residual conditions inspects first for each that it wants, and how many it does at most for a
+/// small page. Where they do not fill it, four times as many come next, and so on. Common values cost little that way, and
+/// rare ones few round trips.
+const INSPECTED_FOR_EACH: usize = 5;
 const FIRST_WINDOW: usize = 256;
 const WINDOW_GROWTH: usize = 4;
 
@@ -74,13 +73,14 @@ pub(super) fn event(
     scope: &Scope,
     id: EventId,
 ) -> Result<Option<StoredEvent>, StoreError> {
-    let row: Option<NotedRow> = events::table
+    let row: Option<(EventRow, bool)> = events::table
         .find((scope.tenant(), Id::from(id)))
         .select((EventRow::as_select(), HasNotes::of(scope.tenant())))
         .first(connection)
         .optional()?;
     let in_scope = row.filter(|(event, _)| scope.project().is_none_or(|project| event.project() == project));
-    Ok(with_notes(connection, scope.tenant(), in_scope.into_iter().map(boxed).collect(), None)?.pop())
+    let rows = in_scope.into_iter().map(|(event, has_notes)| (Box::new(event), has_notes)).collect();
+    Ok(with_notes(connection, scope.tenant(), rows, None)?.pop())
 }
 
 /// One page.
@@ -89,41 +89,27 @@ pub(super) fn page(
     query: &PageQuery,
     bounds: PageBounds,
 ) -> Result<EventPage, StoreError> {
-    let walk = Walk::new(query, connection);
+    let mut lanes = Lanes::new(query, connection);
     let mut page = Filling { query, bounds, events: Vec::new(), bytes: 0 };
     let (mut after, mut left) = (query.after, bounds.inspected.max(1));
-    let mut window = FIRST_WINDOW.max(bounds.rows).min(left);
+    let mut window = first_window(bounds.rows).min(left);
     loop {
-        let end = window_end(connection, &walk, after, window)?;
-        if let Filled::Full(next) = page.fill(connection, &walk, Stretch { after, end })? {
+        let end = lanes.window_end(connection, after, window)?;
+        if let Filled::Full(next) = page.fill(connection, &lanes, Stretch { after, end })? {
             return Ok(page.ended(next));
         }
         left -= window;
         if end.is_none() || left == 0 {
             return Ok(page.ended(end));
         }
+        // What has not filled a page by now is rare.
+        lanes.part();
         (after, window) = (end, (window * WINDOW_GROWTH).min(left));
     }
 }
 
-/// The last place of the next `window` rows of the driving index; `None` if the rest of the walk may be taken at once,
-/// because there is no more than that or because every row of it is asked for.
-fn window_end(
-    connection: &mut AnyConnection,
-    walk: &Walk<'_>,
-    after: Option<Position>,
-    window: usize,
-) -> Result<Option<Position>, StoreError> {
-    if !walk.has_residual() {
-        return Ok(None);
-    }
-    let last = walk.driven(Stretch { after, end: None }).offset(to_i64(window - 1)).limit(1);
-    let last: Option<(Id, i64)> = last.select((events::event_id, events::leaf_index)).first(connection).optional()?;
-    let position = |(id, leaf): (Id, i64)| match walk.order() {
-        Order::Log => Ok(Position::Leaf(leaf)),
-        Order::NewestFirst | Order::OldestFirst => id.time_id().map(Position::Id),
-    };
-    last.map(position).transpose()
+fn first_window(rows: usize) -> usize {
+    rows.saturating_mul(INSPECTED_FOR_EACH).min(FIRST_WINDOW).max(rows)
 }
 
 /// A page that is being filled.
@@ -146,13 +132,13 @@ impl Filling<'_> {
     fn fill(
         &mut self,
         connection: &mut AnyConnection,
-        walk: &Walk<'_>,
+        lanes: &Lanes<'_>,
         stretch: Stretch,
     ) -> Result<Filled, StoreError> {
         let mut after = stretch.after;
         loop {
             let want = (self.bounds.rows - self.events.len()).min(ROWS_PER_STATEMENT);
-            let mut fetched = self.fetch(connection, walk, Stretch { after, end: stretch.end }, want + 1)?;
+            let mut fetched = self.fetch(connection, lanes, Stretch { after, end: stretch.end }, want + 1)?;
             let more = fetched.len() > want;
             fetched.truncate(want);
             for event in fetched {
@@ -192,15 +178,12 @@ impl Filling<'_> {
     fn fetch(
         &self,
         connection: &mut AnyConnection,
-        walk: &Walk<'_>,
+        lanes: &Lanes<'_>,
         stretch: Stretch,
         limit: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        let tenant = self.query.scope.tenant();
-        let rows = walk.filtered(stretch).limit(to_i64(limit));
-        let rows = rows.select((EventRow::as_select(), HasNotes::of(tenant)));
-        let rows = rows.load_iter::<NotedRow, _>(connection)?.map(|row| row.map(boxed)).collect::<Result<_, _>>()?;
-        with_notes(connection, tenant, rows, self.query.log_size)
+        let rows = lanes.rows(connection, stretch, limit)?;
+        with_notes(connection, self.query.scope.tenant(), rows, self.query.log_size)
     }
 }
 
@@ -209,11 +192,11 @@ impl Filling<'_> {
 fn with_notes(
     connection: &mut AnyConnection,
     tenant: &str,
-    rows: Vec<BoxedRow>,
+    rows: Vec<NotedRow>,
     log_size: Option<i64>,
 ) -> Result<Vec<StoredEvent>, StoreError> {
     let mut notes = notes_of(connection, tenant, &rows, log_size)?;
-    let stored = |(row, _): BoxedRow| {
+    let stored = |(row, _): NotedRow| {
         let id = row.id()?;
         Ok(StoredEvent { row, id, notes: notes.remove(&id).unwrap_or_default() })
     };
@@ -223,7 +206,7 @@ fn with_notes(
 fn notes_of(
     connection: &mut AnyConnection,
     tenant: &str,
-    rows: &[BoxedRow],
+    rows: &[NotedRow],
     log_size: Option<i64>,
 ) -> Result<HashMap<TimeId, Vec<UpdateNote>>, StoreError> {
     let ids = rows.iter().filter(|(_, has_notes)| *has_notes).map(|(row, _)| Ok(Id::from(row.id()?)));
@@ -243,12 +226,4 @@ fn notes_of(
         notes.entry(event_id).or_default().push(note);
     }
     Ok(notes)
-}
-
-fn boxed((row, has_notes): NotedRow) -> BoxedRow {
-    (Box::new(row), has_notes)
-}
-
-fn to_i64(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }

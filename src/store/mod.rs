@@ -19,11 +19,15 @@ use crate::{
 
 mod append;
 mod audit;
+mod conditions;
 mod conn;
+mod driver;
 mod error;
 mod events;
 mod heads;
+mod lanes;
 mod leaves;
+mod merge;
 mod migrate;
 mod partitions;
 mod rows;

@@ -4,23 +4,21 @@
 //! *residual* condition, and may leave out any number of rows. Which index that is must not depend on what a planner
 //! thinks of the values: the bound on inspection counts the rows of the driving one.
 
-use diesel::{
-    AppearsOnTable, Expression, QueryResult, SelectableExpression,
-    expression::{BoxableExpression, ValidGrouping, is_aggregate},
-    prelude::*,
-    query_builder::{AstPass, QueryFragment, QueryId},
-    sql_types::{BigInt, Bool, Text},
-};
+use diesel::{expression::BoxableExpression, prelude::*, sql_types::Bool};
 
 use crate::model::{Order, PageQuery, Position};
 
 use super::{
+    conditions::{KeyBound, LeafBound},
     conn::{AnyConnection, MultiBackend},
+    driver::{self, Driver},
+    error::StoreError,
+    merge::Placed,
     schema::events,
-    types::{Id, SqlUuid},
+    types::Id,
 };
 
-/// The rows of a walk, still to be limited and selected.
+/// Rows of a walk, still to be selected.
 pub(super) type Rows<'q> = events::BoxedQuery<'q, MultiBackend>;
 type Condition<'q> = Box<dyn BoxableExpression<events::table, MultiBackend, SqlType = Bool> + 'q>;
 
@@ -39,28 +37,48 @@ pub(super) struct Stretch {
     pub(super) end: Option<Position>,
 }
 
-/// Which index drives a walk: the most telling one that a single value of the filter opens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Driver<'q> {
-    Log,
-    Resource(&'q str),
-    Actor(&'q str),
-    ResourceType(&'q str),
-    Project(&'q str),
-    Tenant,
-}
-
 impl<'q> Walk<'q> {
     pub(super) fn new(query: &'q PageQuery, connection: &AnyConnection) -> Self {
-        Self { query, driver: driver(query), is_postgres: matches!(connection, AnyConnection::Postgres(_)) }
+        let is_postgres = matches!(connection, AnyConnection::Postgres(_));
+        Self { query, driver: Driver::of(query), is_postgres }
     }
 
-    pub(super) fn order(&self) -> Order {
-        self.query.order
+    /// Walks which see the same rows side by side, each row once: one for each value of the most telling field. It may be
+    /// none but this one.
+    pub(super) fn apart(self) -> Vec<Self> {
+        driver::side_by_side(self.query).into_iter().map(|driver| Self { driver, ..self }).collect()
+    }
+
+    /// The place of the `count`th row of the driving index behind `after`; `None` if there are fewer.
+    pub(super) fn place(
+        &self,
+        connection: &mut AnyConnection,
+        after: Option<Position>,
+        count: usize,
+    ) -> Result<Option<Position>, StoreError> {
+        let row = self.driven(Stretch { after, end: None }).offset(to_i64(count) - 1).limit(1);
+        let places = self.places_of(connection, row)?;
+        Ok(places.into_iter().next().map(|(place, ())| place))
+    }
+
+    /// The places of the next `count` rows of the driving index.
+    pub(super) fn places(
+        &self,
+        connection: &mut AnyConnection,
+        after: Option<Position>,
+        count: usize,
+    ) -> Result<Vec<Placed<()>>, StoreError> {
+        self.places_of(connection, self.driven(Stretch { after, end: None }).limit(to_i64(count)))
+    }
+
+    fn places_of(&self, connection: &mut AnyConnection, rows: Rows<'q>) -> Result<Vec<Placed<()>>, StoreError> {
+        let rows: Vec<(Id, i64)> = rows.select((events::event_id, events::leaf_index)).load(connection)?;
+        let place = |(id, leaf): (Id, i64)| Ok((Position::of(id.time_id()?, leaf, self.query.order), ()));
+        rows.into_iter().map(place).collect()
     }
 
     /// All rows of a stretch that the driving index gives, in order.
-    pub(super) fn driven(&self, stretch: Stretch) -> Rows<'q> {
+    fn driven(&self, stretch: Stretch) -> Rows<'q> {
         let rows = events::table.filter(events::tenant_id.eq(self.query.scope.tenant())).into_boxed();
         match self.driver.key() {
             _ if self.query.order == Order::Log => self.by_leaf(rows, stretch),
@@ -69,9 +87,9 @@ impl<'q> Walk<'q> {
         }
     }
 
-    /// The rows of a stretch that the query asks for, in order.
-    pub(super) fn filtered(&self, stretch: Stretch) -> Rows<'q> {
-        let driven = self.driven(stretch);
+    /// The first `count` rows of a stretch that the query asks for, in order.
+    pub(super) fn filtered(&self, stretch: Stretch, count: usize) -> Rows<'q> {
+        let driven = self.driven(stretch).limit(to_i64(count));
         let rows = self.residual().into_iter().fold(driven, |rows, condition| rows.filter(condition));
         match (self.query.log_size, self.query.order) {
             // Nearly all rows pass, so it does not count as residual.
@@ -193,40 +211,6 @@ impl<'q> Walk<'q> {
     }
 }
 
-impl<'q> Driver<'q> {
-    /// The column and the value that the driving index begins with, after the tenant.
-    fn key(self) -> Option<(&'static str, &'q str)> {
-        match self {
-            Self::Resource(id) => Some(("resource_id", id)),
-            Self::Actor(id) => Some(("actor_id", id)),
-            Self::ResourceType(kind) => Some(("resource_type", kind)),
-            Self::Project(id) => Some(("project_id", id)),
-            Self::Tenant | Self::Log => None,
-        }
-    }
-}
-
-fn driver(query: &PageQuery) -> Driver<'_> {
-    let filter = &query.filter;
-    match (query.order, &filter.resource_ids[..], &filter.actor_ids[..], &filter.resource_types[..]) {
-        (Order::Log, ..) => Driver::Log,
-        (_, [id], ..) => Driver::Resource(id),
-        (_, _, [id], _) => Driver::Actor(id),
-        (_, _, _, [kind]) => Driver::ResourceType(kind),
-        _ => only_project(query).map_or(Driver::Tenant, Driver::Project),
-    }
-}
-
-/// The one project that the query is about; `""` for the tenant itself.
-fn only_project(query: &PageQuery) -> Option<&str> {
-    match (query.scope.project(), &query.filter.project_ids[..], query.filter.tenant_only) {
-        (Some(project), [], false) => Some(project),
-        (None, [project], false) => Some(project),
-        (None, [], true) => Some(""),
-        _ => None,
-    }
-}
-
 /// The scope's project, the filter's projects, or the tenant itself: all that are named must hold.
 fn of_project(query: &PageQuery) -> Vec<Condition<'_>> {
     let mut conditions = Vec::new();
@@ -247,95 +231,6 @@ fn boxed<'q>(condition: impl BoxableExpression<events::table, MultiBackend, SqlT
     Box::new(condition)
 }
 
-/// `(column, event_id) < ($1, $2)`, or `>=`.
-#[derive(Debug)]
-struct KeyBound {
-    column: &'static str,
-    operator: &'static str,
-    key: String,
-    id: Id,
+fn to_i64(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
-
-impl QueryFragment<MultiBackend> for KeyBound {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, MultiBackend>) -> QueryResult<()> {
-        out.push_sql("(");
-        out.push_identifier(self.column)?;
-        out.push_sql(", event_id) ");
-        out.push_sql(self.operator);
-        out.push_sql(" (");
-        out.push_bind_param::<Text, _>(&self.key)?;
-        out.push_sql(", ");
-        out.push_bind_param::<SqlUuid, _>(&self.id)?;
-        out.push_sql(")");
-        Ok(())
-    }
-}
-
-/// `leaf_index + 0 < $1`, or `>=`: an expression, so that no planner walks the log's index and sorts.
-#[derive(Debug)]
-struct LeafBound {
-    operator: &'static str,
-    index: i64,
-}
-
-impl LeafBound {
-    fn below(index: i64) -> Self {
-        Self { operator: "<", index }
-    }
-
-    fn from(index: i64) -> Self {
-        Self { operator: ">=", index }
-    }
-}
-
-impl QueryFragment<MultiBackend> for LeafBound {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, MultiBackend>) -> QueryResult<()> {
-        out.push_sql("leaf_index + 0 ");
-        out.push_sql(self.operator);
-        out.push_sql(" ");
-        out.push_bind_param::<BigInt, _>(&self.index)
-    }
-}
-
-/// Whether there are notes on an event of this tenant. It is asked once whether the tenant has notes at all, and for each
-/// event only if so: by a subquery for one value, because a planner may answer `EXISTS` by reading all notes first.
-#[derive(Debug)]
-pub(super) struct HasNotes(String);
-
-impl HasNotes {
-    pub(super) fn of(tenant: &str) -> Self {
-        Self(tenant.to_owned())
-    }
-}
-
-impl QueryFragment<MultiBackend> for HasNotes {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, MultiBackend>) -> QueryResult<()> {
-        out.push_sql("CASE WHEN EXISTS (SELECT 1 FROM update_notes WHERE tenant_id = ");
-        out.push_bind_param::<Text, _>(&self.0)?;
-        out.push_sql(
-            ") THEN (SELECT 1 FROM update_notes WHERE update_notes.tenant_id = events.tenant_id \
-             AND update_notes.event_id = events.event_id LIMIT 1) IS NOT NULL ELSE FALSE END",
-        );
-        Ok(())
-    }
-}
-
-/// What diesel wants to know of a condition on `events`. The statement's text is its identity: columns and operators vary.
-macro_rules! condition_on_events {
-    ($($name:ident),+) => {$(
-        impl Expression for $name {
-            type SqlType = Bool;
-        }
-        impl SelectableExpression<events::table> for $name {}
-        impl AppearsOnTable<events::table> for $name {}
-        impl<G> ValidGrouping<G> for $name {
-            type IsAggregate = is_aggregate::No;
-        }
-        impl QueryId for $name {
-            type QueryId = ();
-            const HAS_STATIC_QUERY_ID: bool = false;
-        }
-    )+};
-}
-
-condition_on_events!(KeyBound, LeafBound, HasNotes);

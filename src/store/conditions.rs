@@ -1,0 +1,107 @@
+//! Conditions that diesel has no words for.
+
+use diesel::{
+    AppearsOnTable, Expression, QueryResult, SelectableExpression,
+    expression::{ValidGrouping, is_aggregate},
+    query_builder::{AstPass, QueryFragment, QueryId},
+    sql_types::{BigInt, Bool, Text},
+};
+
+use super::{
+    conn::MultiBackend,
+    schema::events,
+    types::{Id, SqlUuid},
+};
+
+/// `(column, event_id) < ($1, $2)`, or `>=`.
+#[derive(Debug)]
+pub(super) struct KeyBound {
+    pub(super) column: &'static str,
+    pub(super) operator: &'static str,
+    pub(super) key: String,
+    pub(super) id: Id,
+}
+
+impl QueryFragment<MultiBackend> for KeyBound {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, MultiBackend>) -> QueryResult<()> {
+        out.push_sql("(");
+        out.push_identifier(self.column)?;
+        out.push_sql(", event_id) ");
+        out.push_sql(self.operator);
+        out.push_sql(" (");
+        out.push_bind_param::<Text, _>(&self.key)?;
+        out.push_sql(", ");
+        out.push_bind_param::<SqlUuid, _>(&self.id)?;
+        out.push_sql(")");
+        Ok(())
+    }
+}
+
+/// `leaf_index + 0 < $1`, or `>=`: an expression, so that no planner walks the log's index and sorts.
+#[derive(Debug)]
+pub(super) struct LeafBound {
+    operator: &'static str,
+    index: i64,
+}
+
+impl LeafBound {
+    pub(super) fn below(index: i64) -> Self {
+        Self { operator: "<", index }
+    }
+
+    pub(super) fn from(index: i64) -> Self {
+        Self { operator: ">=", index }
+    }
+}
+
+impl QueryFragment<MultiBackend> for LeafBound {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, MultiBackend>) -> QueryResult<()> {
+        out.push_sql("leaf_index + 0 ");
+        out.push_sql(self.operator);
+        out.push_sql(" ");
+        out.push_bind_param::<BigInt, _>(&self.index)
+    }
+}
+
+/// Whether there are notes on an event of this tenant. It is asked once whether the tenant has notes at all, and for each
+/// event only if so: by a subquery for one value, because a planner may answer `EXISTS` by reading all notes first.
+#[derive(Debug)]
+pub(super) struct HasNotes(String);
+
+impl HasNotes {
+    pub(super) fn of(tenant: &str) -> Self {
+        Self(tenant.to_owned())
+    }
+}
+
+impl QueryFragment<MultiBackend> for HasNotes {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, MultiBackend>) -> QueryResult<()> {
+        out.push_sql("CASE WHEN EXISTS (SELECT 1 FROM update_notes WHERE tenant_id = ");
+        out.push_bind_param::<Text, _>(&self.0)?;
+        out.push_sql(
+            ") THEN (SELECT 1 FROM update_notes WHERE update_notes.tenant_id = events.tenant_id \
+             AND update_notes.event_id = events.event_id LIMIT 1) IS NOT NULL ELSE FALSE END",
+        );
+        Ok(())
+    }
+}
+
+/// What diesel wants to know of a condition on `events`. The statement's text is its identity: columns and operators vary.
+macro_rules! condition_on_events {
+    ($($name:ident),+) => {$(
+        impl Expression for $name {
+            type SqlType = Bool;
+        }
+        impl SelectableExpression<events::table> for $name {}
+        impl AppearsOnTable<events::table> for $name {}
+        impl<G> ValidGrouping<G> for $name {
+            type IsAggregate = is_aggregate::No;
+        }
+        impl QueryId for $name {
+            type QueryId = ();
+            const HAS_STATIC_QUERY_ID: bool = false;
+        }
+    )+};
+}
+
+condition_on_events!(KeyBound, LeafBound, HasNotes);
