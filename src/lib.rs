@@ -50,8 +50,8 @@
 //!
 //! 1. The same first two steps; the page token is checked against the question it came from.
 //! 2. `query` asks the store for one page: `store::driver` picks the index that drives the walk, `store::walk` finds where its
-//!    inspection ends if there are conditions that the index does not settle, and fetches. Where several values of a field
-//!    turn out to be rare, `store::lanes` goes on with a walk for each and merges them.
+//!    inspection ends if there are conditions that the index does not settle, and fetches. Where its first look
+//!    finds too little, `store::lanes` goes on with a walk for each of several values, merged, if those get further.
 //! 3. A page ends at its size, at the message limit, at the inspection limit or at the end; only the last has no token.
 //! 4. On the thread that read them, rows become bytes: `model::view` borrows their texts, `rpc::encode` writes the messages, and
 //!    the reply holds those as they are (`proto::encoded`). An export writes its rows of CSV from the same views.

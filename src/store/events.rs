@@ -10,7 +10,7 @@ use super::{
     conditions::HasNotes,
     conn::AnyConnection,
     error::StoreError,
-    lanes::{Lanes, NotedRow},
+    lanes::{Lanes, NotedRow, Rows},
     rows::{EventRow, NoteRow},
     schema::{events, update_notes},
     types::Id,
@@ -58,13 +58,12 @@ impl StoredEvent {
     }
 }
 
-/// The most rows that one statement fetches, to keep memory flat.
-const ROWS_PER_STATEMENT: usize = 256;
 /// How many rows a page with residual conditions inspects first for each that it wants, and how many it does at most for a
-/// small page. Where they do not fill it, four times as many come next, and so on. Common values cost little that way, and
-/// rare ones few round trips.
+/// small page. Where they do not fill it, so many come next at least, then four times as many, and so on. Common values
+/// cost little that way, and rare ones few round trips.
 const INSPECTED_FOR_EACH: usize = 5;
 const FIRST_WINDOW: usize = 256;
+const SECOND_WINDOW: usize = 1024;
 const WINDOW_GROWTH: usize = 4;
 
 /// The event `id` within `scope`, with its notes.
@@ -93,8 +92,8 @@ pub(super) fn page(
     let mut page = Filling { query, bounds, events: Vec::new(), bytes: 0 };
     let (mut after, mut left) = (query.after, bounds.inspected.max(1));
     let mut window = first_window(bounds.rows).min(left);
+    let mut end = lanes.first_window_end(connection, after, window)?;
     loop {
-        let end = lanes.window_end(connection, after, window)?;
         if let Filled::Full(next) = page.fill(connection, &lanes, Stretch { after, end })? {
             return Ok(page.ended(next));
         }
@@ -102,9 +101,8 @@ pub(super) fn page(
         if end.is_none() || left == 0 {
             return Ok(page.ended(end));
         }
-        // What has not filled a page by now is rare.
-        lanes.part();
-        (after, window) = (end, (window * WINDOW_GROWTH).min(left));
+        (after, window) = (end, (window * WINDOW_GROWTH).max(SECOND_WINDOW).min(left));
+        end = lanes.next_window_end(connection, after, window)?;
     }
 }
 
@@ -135,22 +133,18 @@ impl Filling<'_> {
         lanes: &Lanes<'_>,
         stretch: Stretch,
     ) -> Result<Filled, StoreError> {
-        let mut after = stretch.after;
+        let mut rows = lanes.rows(stretch);
         loop {
-            let want = (self.bounds.rows - self.events.len()).min(ROWS_PER_STATEMENT);
-            let mut fetched = self.fetch(connection, lanes, Stretch { after, end: stretch.end }, want + 1)?;
-            let more = fetched.len() > want;
-            fetched.truncate(want);
-            for event in fetched {
+            for event in self.fetch(connection, &mut rows)? {
                 if !self.push(event)? {
                     return Ok(Filled::Full(self.last()));
                 }
             }
-            match more {
-                true if self.events.len() == self.bounds.rows => return Ok(Filled::Full(self.last())),
-                true => after = self.last(),
-                false if self.events.len() == self.bounds.rows => return Ok(Filled::Full(stretch.end)),
-                false => return Ok(Filled::NotYet),
+            match (rows.has_more(connection)?, self.events.len() == self.bounds.rows) {
+                (true, true) => return Ok(Filled::Full(self.last())),
+                (true, false) => (),
+                (false, true) => return Ok(Filled::Full(stretch.end)),
+                (false, false) => return Ok(Filled::NotYet),
             }
         }
     }
@@ -175,14 +169,8 @@ impl Filling<'_> {
         Some(Position::of(last.id, last.row.leaf_index(), self.query.order))
     }
 
-    fn fetch(
-        &self,
-        connection: &mut AnyConnection,
-        lanes: &Lanes<'_>,
-        stretch: Stretch,
-        limit: usize,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
-        let rows = lanes.rows(connection, stretch, limit)?;
+    fn fetch(&self, connection: &mut AnyConnection, rows: &mut Rows<'_, '_>) -> Result<Vec<StoredEvent>, StoreError> {
+        let rows = rows.take(connection, self.bounds.rows - self.events.len())?;
         with_notes(connection, self.query.scope.tenant(), rows, self.query.log_size)
     }
 }

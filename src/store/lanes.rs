@@ -1,8 +1,7 @@
 //! One walk, or several side by side whose rows are merged.
 //!
-//! A filter with several values of a field has no index whose entries come in order. Where the values are common, the walk
-//! through all of the tenant's events fills a page soon; where they are rare, a walk for each value passes over nothing
-//! else.
+//! A filter with several values of a field has no index whose entries come in order. Where the values are common, a walk
+//! that has some other driver fills a page soon. Where they are rare, a walk for each value passes over nothing else.
 
 use diesel::prelude::*;
 
@@ -12,7 +11,7 @@ use super::{
     conditions::HasNotes,
     conn::AnyConnection,
     error::StoreError,
-    merge::{Placed, merged},
+    merge::{Merge, Placed},
     rows::EventRow,
     walk::{Stretch, Walk},
 };
@@ -20,59 +19,85 @@ use super::{
 /// An event's row, and whether there are notes on it. Large, and moved about.
 pub(super) type NotedRow = (Box<EventRow>, bool);
 
+/// The most rows that are taken at once, to keep memory flat; of several walks, each with rows ahead, fewer.
+const ROWS_AT_ONCE: usize = 256;
+const ROWS_AT_ONCE_OF_SEVERAL: usize = 64;
+
 /// Walks in the same order that have no row in common.
 #[derive(Debug)]
 pub(super) struct Lanes<'q> {
     query: &'q PageQuery,
     walks: Vec<Walk<'q>>,
+    /// Others that see the same rows, until it is decided which get further.
+    others: Option<Vec<Walk<'q>>>,
+}
+
+/// The rows of a stretch that are asked for, and how far they have been taken.
+pub(super) struct Rows<'l, 'q> {
+    lanes: &'l Lanes<'q>,
+    end: Option<Position>,
+    merge: Merge<Walk<'q>, NotedRow>,
 }
 
 impl<'q> Lanes<'q> {
     /// One walk that sees all rows.
     pub(super) fn new(query: &'q PageQuery, connection: &AnyConnection) -> Self {
-        Self { query, walks: vec![Walk::new(query, connection)] }
+        let walk = Walk::new(query, connection);
+        Self { query, walks: vec![walk], others: Some(walk.apart()).filter(|walks| walks.len() > 1) }
     }
 
-    /// Goes on with a walk for each value, if there are several.
-    pub(super) fn part(&mut self) {
-        if let [walk] = self.walks[..] {
-            let apart = walk.apart();
-            if apart.len() > 1 {
-                self.walks = apart;
-            }
-        }
-    }
-
-    /// The last place of the next `window` rows of the driving indexes; `None` if the rest of the walk may be taken at once,
+    /// The last place of the first `window` rows of the driving index; `None` if all of the walk may be taken at once,
     /// because there is no more than that or because every row of it is asked for.
-    pub(super) fn window_end(
+    pub(super) fn first_window_end(
         &self,
         connection: &mut AnyConnection,
         after: Option<Position>,
         window: usize,
     ) -> Result<Option<Position>, StoreError> {
-        if !self.walks.iter().any(Walk::has_residual) {
+        self.window_end(connection, &self.walks, after, window)
+    }
+
+    /// The same of a next window. The first look has found too little, so it goes on with a walk for each value if those
+    /// get further.
+    pub(super) fn next_window_end(
+        &mut self,
+        connection: &mut AnyConnection,
+        after: Option<Position>,
+        window: usize,
+    ) -> Result<Option<Position>, StoreError> {
+        let end = self.window_end(connection, &self.walks, after, window)?;
+        let Some(others) = self.others.take() else { return Ok(end) };
+        let other_end = self.window_end(connection, &others, after, window)?;
+        match (other_end, end) {
+            (_, None) => return Ok(end),
+            (Some(other), Some(end)) if !other.is_behind(end, self.query.order) => return Ok(Some(end)),
+            _ => self.walks = others,
+        }
+        Ok(other_end)
+    }
+
+    fn window_end(
+        &self,
+        connection: &mut AnyConnection,
+        walks: &[Walk<'q>],
+        after: Option<Position>,
+        window: usize,
+    ) -> Result<Option<Position>, StoreError> {
+        if !walks.iter().any(Walk::has_residual) {
             return Ok(None);
         }
-        if let [walk] = &self.walks[..] {
+        if let [walk] = walks {
             return walk.place(connection, after, window);
         }
-        let walks = self.walks.iter();
-        let next = |walk: &&Walk<'q>, after, count| walk.places(connection, after, count);
-        let places = merged(walks, self.query.order, after, window, next)?;
+        let mut merge = Merge::new(walks, self.query.order, after);
+        let places = merge.take(window, |walk, after, count| walk.places(connection, after, count))?;
         Ok(places.get(window - 1).map(|(place, ())| *place))
     }
 
-    /// The first `limit` rows of a stretch that the query asks for, in order.
-    pub(super) fn rows(
-        &self,
-        connection: &mut AnyConnection,
-        stretch: Stretch,
-        limit: usize,
-    ) -> Result<Vec<NotedRow>, StoreError> {
-        let next = |walk: &&Walk<'q>, after, count| self.load(connection, walk, Stretch { after, ..stretch }, count);
-        let rows = merged(self.walks.iter(), self.query.order, stretch.after, limit, next)?;
-        Ok(rows.into_iter().map(|(_, row)| row).collect())
+    /// The rows of a stretch that the query asks for.
+    pub(super) fn rows(&self, stretch: Stretch) -> Rows<'_, 'q> {
+        let merge = Merge::new(self.walks.iter().copied(), self.query.order, stretch.after);
+        Rows { lanes: self, end: stretch.end, merge }
     }
 
     fn load(
@@ -89,5 +114,23 @@ impl<'q> Lanes<'q> {
             Ok((Position::of(row.id()?, row.leaf_index(), self.query.order), (Box::new(row), has_notes)))
         };
         rows.load_iter::<(EventRow, bool), _>(connection)?.map(placed).collect()
+    }
+}
+
+impl Rows<'_, '_> {
+    /// The next ones in order, as many as there are up to `limit`, or up to what is taken at once.
+    pub(super) fn take(&mut self, connection: &mut AnyConnection, limit: usize) -> Result<Vec<NotedRow>, StoreError> {
+        let Self { lanes, end, merge } = self;
+        let at_once = if lanes.walks.len() > 1 { ROWS_AT_ONCE_OF_SEVERAL } else { ROWS_AT_ONCE };
+        let rows = merge.take(limit.min(at_once), |walk, after, count| {
+            lanes.load(connection, walk, Stretch { after, end: *end }, count)
+        })?;
+        Ok(rows.into_iter().map(|(_, row)| row).collect())
+    }
+
+    /// Whether there are more.
+    pub(super) fn has_more(&mut self, connection: &mut AnyConnection) -> Result<bool, StoreError> {
+        let Self { lanes, end, merge } = self;
+        merge.has_more(|walk, after, count| lanes.load(connection, walk, Stretch { after, end: *end }, count))
     }
 }

@@ -4,11 +4,17 @@ use std::collections::VecDeque;
 
 use crate::model::{Order, Position};
 
-/// The fewest items that are fetched of a stream at once.
+/// How many items are fetched of one of several streams at once, even if fewer are wanted.
 const FEWEST: usize = 4;
 
 /// What stands where in a walk.
 pub(super) type Placed<T> = (Position, T);
+
+/// Several streams, or one, and how far they have been taken.
+pub(super) struct Merge<S, T> {
+    order: Order,
+    lanes: Vec<Lane<S, T>>,
+}
 
 /// One of the streams.
 struct Lane<S, T> {
@@ -16,72 +22,71 @@ struct Lane<S, T> {
     /// The last place that was fetched.
     after: Option<Position>,
     is_at_end: bool,
-    /// How many items are fetched next.
-    count: usize,
     /// Items at hand.
     ahead: VecDeque<Placed<T>>,
 }
 
-/// The first `limit` items of all `streams` behind `after`, in order. `fetch` gives the next so many of one stream behind a
-/// place, fewer only at its end. In all it gives at most two and a half times `limit`, and [`FEWEST`] of each.
-pub(super) fn merged<S, T, E>(
-    streams: impl ExactSizeIterator<Item = S>,
-    order: Order,
-    after: Option<Position>,
-    limit: usize,
-    mut fetch: impl FnMut(&S, Option<Position>, usize) -> Result<Vec<Placed<T>>, E>,
-) -> Result<Vec<Placed<T>>, E> {
-    let count = first_count(streams.len(), limit);
-    let lane = |stream| Lane { stream, after, is_at_end: false, count, ahead: VecDeque::new() };
-    let mut lanes: Vec<Lane<S, T>> = streams.map(lane).collect();
-    let mut items = Vec::new();
-    while items.len() < limit {
-        for lane in &mut lanes {
-            lane.look_ahead(limit - items.len(), &mut fetch)?;
+impl<S, T> Merge<S, T> {
+    /// All that `streams` have behind `after`. No two of them have the same place.
+    pub(super) fn new(streams: impl IntoIterator<Item = S>, order: Order, after: Option<Position>) -> Self {
+        let lane = |stream| Lane { stream, after, is_at_end: false, ahead: VecDeque::new() };
+        Self { order, lanes: streams.into_iter().map(lane).collect() }
+    }
+
+    /// The next `limit` items, in order. `fetch` gives the next so many of one stream behind a place, and fewer only at its
+    /// end. Of one stream it is asked for one more than is wanted, which tells whether there are more; of several, for the
+    /// share of each: so it gives ahead no more than `limit`, or [`FEWEST`] of each.
+    pub(super) fn take<E>(
+        &mut self,
+        limit: usize,
+        mut fetch: impl FnMut(&S, Option<Position>, usize) -> Result<Vec<Placed<T>>, E>,
+    ) -> Result<Vec<Placed<T>>, E> {
+        let share = match self.lanes.len() {
+            0 | 1 => limit + 1,
+            several => (limit / several).max(FEWEST),
+        };
+        let mut items = Vec::new();
+        while items.len() < limit {
+            self.look_ahead(share, &mut fetch)?;
+            let Some(item) = self.first().and_then(|lane| lane.ahead.pop_front()) else { break };
+            items.push(item);
         }
-        let Some(item) = first(&mut lanes, order).and_then(|lane| lane.ahead.pop_front()) else { break };
-        items.push(item);
+        Ok(items)
     }
-    Ok(items)
-}
 
-/// All of it of a stream that is alone, and of several half of their share.
-fn first_count(streams: usize, limit: usize) -> usize {
-    match streams {
-        0 | 1 => limit,
-        several => (limit / (2 * several)).max(FEWEST).min(limit),
+    /// Whether there are more items.
+    pub(super) fn has_more<E>(
+        &mut self,
+        fetch: impl FnMut(&S, Option<Position>, usize) -> Result<Vec<Placed<T>>, E>,
+    ) -> Result<bool, E> {
+        if self.first().is_none() {
+            self.look_ahead(FEWEST, fetch)?;
+        }
+        Ok(self.first().is_some())
     }
-}
 
-impl<S, T> Lane<S, T> {
-    /// Has the next item at hand, unless the stream is at its end.
+    /// Has the next item of each stream at hand, unless the stream is at its end.
     fn look_ahead<E>(
         &mut self,
-        wanted: usize,
-        fetch: impl FnOnce(&S, Option<Position>, usize) -> Result<Vec<Placed<T>>, E>,
+        count: usize,
+        mut fetch: impl FnMut(&S, Option<Position>, usize) -> Result<Vec<Placed<T>>, E>,
     ) -> Result<(), E> {
-        if self.is_at_end || !self.ahead.is_empty() {
-            return Ok(());
+        for lane in self.lanes.iter_mut().filter(|lane| !lane.is_at_end && lane.ahead.is_empty()) {
+            lane.ahead = fetch(&lane.stream, lane.after, count)?.into();
+            lane.is_at_end = lane.ahead.len() < count;
+            lane.after = lane.ahead.back().map(|(place, _)| *place).or(lane.after);
         }
-        let count = self.count.min(wanted);
-        self.ahead = fetch(&self.stream, self.after, count)?.into();
-        self.is_at_end = self.ahead.len() < count;
-        self.after = self.ahead.back().map(|(place, _)| *place).or(self.after);
-        // Never more than it has given already, and half of its share: that much may be for nothing.
-        self.count *= 2;
         Ok(())
     }
 
-    fn next(&self) -> Option<Position> {
-        self.ahead.front().map(|(place, _)| *place)
+    /// The lane whose next item comes first.
+    fn first(&mut self) -> Option<&mut Lane<S, T>> {
+        let next = |lane: &Lane<S, T>| lane.ahead.front().map(|(place, _)| *place);
+        let is_behind =
+            |a: &Lane<S, T>, b: &Lane<S, T>| next(a).zip(next(b)).is_some_and(|(a, b)| a.is_behind(b, self.order));
+        let lanes = self.lanes.iter_mut().filter(|lane| !lane.ahead.is_empty());
+        lanes.reduce(|a, b| if is_behind(a, b) { b } else { a })
     }
-}
-
-/// The lane whose next item comes first.
-fn first<S, T>(lanes: &mut [Lane<S, T>], order: Order) -> Option<&mut Lane<S, T>> {
-    let is_behind = |a: Option<Position>, b: Option<Position>| a.zip(b).is_some_and(|(a, b)| a.is_behind(b, order));
-    let lanes = lanes.iter_mut().filter(|lane| !lane.ahead.is_empty());
-    lanes.reduce(|a, b| if is_behind(a.next(), b.next()) { b } else { a })
 }
 
 #[cfg(test)]
@@ -92,29 +97,50 @@ mod tests {
 
     use super::*;
 
+    const LANES: usize = 8;
+
     proptest! {
         #[test]
-        fn what_is_merged_is_sorted_whole_and_hardly_more_than_is_wanted(
-            lanes in vec(0..8_usize, 0..200),
-            limit in 1..120_usize,
+        fn what_is_merged_is_whole_and_sorted_and_little_is_fetched_in_vain(
+            lanes in vec(0..LANES, 0..200),
+            limits in vec(1..60_usize, 1..6),
             after in -1..200_i64,
         ) {
-            // Each number is at home in one stream.
-            let stream = |number: usize| lanes.iter().zip(0_i64..).filter(move |(lane, _)| **lane == number);
-            let after = (after >= 0).then_some(Position::Leaf(after));
+            // Each place is in one stream.
+            let all: Vec<_> = lanes.iter().zip(0_i64..).map(|(lane, place)| (Position::Leaf(place), *lane)).collect();
+            let behind = |after: Option<Position>| {
+                all.iter().copied().filter(move |(place, _)| after.is_none_or(|after| place.is_behind(after, Order::Log)))
+            };
             let mut given = 0;
-            let fetch = |number: &usize, after: Option<Position>, count: usize| {
-                let places = stream(*number).map(|(_, place)| Position::Leaf(place));
-                let behind = places.filter(|place| after.is_none_or(|after| place.is_behind(after, Order::Log)));
-                let items: Vec<_> = behind.take(count).map(|place| (place, *number)).collect();
+            let mut fetch = |stream: &usize, after: Option<Position>, count: usize| {
+                let items: Vec<_> = behind(after).filter(|(_, lane)| lane == stream).take(count).collect();
                 given += items.len();
                 Ok::<_, Infallible>(items)
             };
-            let items = merged(0..8, Order::Log, after, limit, fetch).unwrap();
-            let all = lanes.iter().zip(0_i64..).map(|(lane, place)| (Position::Leaf(place), *lane));
-            let behind = all.filter(|(place, _)| after.is_none_or(|after| place.is_behind(after, Order::Log)));
-            prop_assert_eq!(&items, &behind.take(limit).collect::<Vec<_>>());
-            prop_assert!(given <= 5 * limit / 2 + 8 * FEWEST, "{given} for {limit}");
+            let after = (after >= 0).then_some(Position::Leaf(after));
+            let (mut merge, mut expected) = (Merge::new(0..LANES, Order::Log, after), behind(after));
+            for limit in &limits {
+                let items = merge.take(*limit, &mut fetch).unwrap();
+                prop_assert_eq!(items, expected.by_ref().take(*limit).collect::<Vec<_>>());
+                let more = merge.has_more(&mut fetch).unwrap();
+                prop_assert_eq!(more, expected.clone().next().is_some());
+            }
+            let (wanted, most) = (limits.iter().sum::<usize>(), limits.iter().max().unwrap());
+            prop_assert!(given <= wanted + LANES * FEWEST.max(most / LANES), "{given} for {wanted}");
+        }
+
+        #[test]
+        fn one_stream_is_fetched_once_for_what_is_wanted(places in 0..50_i64, limit in 1..60_usize) {
+            let mut statements = 0;
+            let mut fetch = |(): &(), after: Option<Position>, count: usize| {
+                statements += 1;
+                assert!(after.is_none());
+                Ok::<_, Infallible>((0..places).map(|place| (Position::Leaf(place), ())).take(count).collect())
+            };
+            let mut merge = Merge::new([()], Order::Log, None);
+            prop_assert_eq!(merge.take(limit, &mut fetch).unwrap().len(), limit.min(places as usize));
+            prop_assert_eq!(merge.has_more(&mut fetch).unwrap(), places as usize > limit);
+            prop_assert_eq!(statements, 1);
         }
     }
 }

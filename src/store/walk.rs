@@ -43,8 +43,8 @@ impl<'q> Walk<'q> {
         Self { query, driver: Driver::of(query), is_postgres }
     }
 
-    /// Walks which see the same rows side by side, each row once: one for each value of the most telling field. It may be
-    /// none but this one.
+    /// Walks which see the same rows side by side, each row once: one for each value of the most telling field, of which
+    /// there may be one or none.
     pub(super) fn apart(self) -> Vec<Self> {
         driver::side_by_side(self.query).into_iter().map(|driver| Self { driver, ..self }).collect()
     }
