@@ -7,6 +7,7 @@ mod admin;
 mod auth;
 mod auth_table;
 mod blackbox;
+mod build;
 mod calls;
 mod catalog;
 mod child;
