@@ -36,7 +36,8 @@ pub(super) struct Lanes<'q> {
 pub(super) struct Rows<'l, 'q> {
     lanes: &'l Lanes<'q>,
     end: Option<Position>,
-    merge: Merge<Walk<'q>, NotedRow>,
+    at_once: usize,
+    merge: Merge<&'l Walk<'q>, NotedRow>,
 }
 
 impl<'q> Lanes<'q> {
@@ -89,15 +90,16 @@ impl<'q> Lanes<'q> {
         if let [walk] = walks {
             return walk.place(connection, after, window);
         }
-        let mut merge = Merge::new(walks, self.query.order, after);
+        let mut merge = Merge::new(walks.iter(), self.query.order, after, window);
         let places = merge.take(window, |walk, after, count| walk.places(connection, after, count))?;
         Ok(places.get(window - 1).map(|(place, ())| *place))
     }
 
     /// The rows of a stretch that the query asks for.
     pub(super) fn rows(&self, stretch: Stretch) -> Rows<'_, 'q> {
-        let merge = Merge::new(self.walks.iter().copied(), self.query.order, stretch.after);
-        Rows { lanes: self, end: stretch.end, merge }
+        let at_once = if self.walks.len() > 1 { ROWS_AT_ONCE_OF_SEVERAL } else { ROWS_AT_ONCE };
+        let merge = Merge::new(self.walks.iter(), self.query.order, stretch.after, at_once);
+        Rows { lanes: self, end: stretch.end, at_once, merge }
     }
 
     fn load(
@@ -120,9 +122,8 @@ impl<'q> Lanes<'q> {
 impl Rows<'_, '_> {
     /// The next ones in order, as many as there are up to `limit`, or up to what is taken at once.
     pub(super) fn take(&mut self, connection: &mut AnyConnection, limit: usize) -> Result<Vec<NotedRow>, StoreError> {
-        let Self { lanes, end, merge } = self;
-        let at_once = if lanes.walks.len() > 1 { ROWS_AT_ONCE_OF_SEVERAL } else { ROWS_AT_ONCE };
-        let rows = merge.take(limit.min(at_once), |walk, after, count| {
+        let Self { lanes, end, at_once, merge } = self;
+        let rows = merge.take(limit.min(*at_once), |walk, after, count| {
             lanes.load(connection, walk, Stretch { after, end: *end }, count)
         })?;
         Ok(rows.into_iter().map(|(_, row)| row).collect())
@@ -130,7 +131,7 @@ impl Rows<'_, '_> {
 
     /// Whether there are more.
     pub(super) fn has_more(&mut self, connection: &mut AnyConnection) -> Result<bool, StoreError> {
-        let Self { lanes, end, merge } = self;
+        let Self { lanes, end, merge, .. } = self;
         merge.has_more(|walk, after, count| lanes.load(connection, walk, Stretch { after, end: *end }, count))
     }
 }

@@ -3,7 +3,8 @@
 -- names without a schema is in pg_catalog, which comes first in every search_path that does not name it.
 DO $$
 DECLARE
-    home NAME := (SELECT relnamespace::regnamespace FROM pg_class WHERE oid = 'tree_heads'::regclass);
+    home NAME := (SELECT nspname FROM pg_namespace, pg_class
+        WHERE pg_class.oid = 'tree_heads'::regclass AND pg_namespace.oid = relnamespace);
     body TEXT := format($body$
 BEGIN
     FOR i IN 1 .. cardinality(tenants) LOOP
