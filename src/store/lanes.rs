@@ -69,11 +69,15 @@ impl<'q> Lanes<'q> {
         let end = self.window_end(connection, &self.walks, after, window)?;
         let Some(others) = self.others.take() else { return Ok(end) };
         let other_end = self.window_end(connection, &others, after, window)?;
-        match (other_end, end) {
-            (_, None) => return Ok(end),
-            (Some(other), Some(end)) if !other.is_behind(end, self.query.order) => return Ok(Some(end)),
-            _ => self.walks = others,
+        let get_further = match (other_end, end) {
+            (None, Some(_)) => true,
+            (Some(other), Some(end)) => other.is_behind(end, self.query.order),
+            (_, None) => false,
+        };
+        if !get_further {
+            return Ok(end);
         }
+        self.walks = others;
         Ok(other_end)
     }
 
