@@ -39,10 +39,13 @@
 //! 1. `rpc::stack` gives the call an id and a span; `auth::authenticate` finds out who calls.
 //! 2. The service parses the scopes, `auth::authorize` makes a `Permit<Record>` or says which claim is missing, `rpc::decode`
 //!    collects every violation or makes a draft.
-//! 3. `ingest::handle` takes room in the queue, or answers `QUEUE_FULL`; the worker takes what is waiting as one batch.
+//! 3. `ingest::handle` has a `model::Entry` commit to the body with a fresh salt, and takes room in the queue, or answers
+//!    `QUEUE_FULL`; the worker takes what is waiting as one batch. All wait for the worker, so what can be done before or
+//!    after it is done on the callers' threads.
 //! 4. `store::append` opens one transaction: on what it remembers of the logs it lets its `plan` give each entry its leaf,
-//!    has the trees grow by them, moves the heads, inserts the rows and the tiles that are finished, commits. Where a head has moved or an id is taken, it does so once more with the
-//!    heads locked and the ids looked up; then an entry may get its first receipt, or a rejection.
+//!    has the trees grow by them, moves the heads, inserts the rows and the tiles that are finished, commits. Where a head
+//!    has moved or an id is taken, it does so once more with the heads locked and the ids looked up; then an entry may get
+//!    its first receipt, or a rejection.
 //! 5. Only then the callers are answered. If the commit's outcome is unknown, `ingest::commit` appends once more on a new
 //!    connection: the ids tell what happened.
 //!

@@ -12,12 +12,16 @@ pub(super) enum Message {
     Close,
 }
 
+/// What a caller is told. The entries go back with it, because everybody waits for the worker, and nobody for a caller who takes apart what
+/// they have made.
+pub(super) type Answer = (Result<Vec<Receipt>, IngestError>, Vec<Entry>);
+
 /// One caller's entries, and where the answer goes.
 pub(super) struct Submission {
     pub(super) caller: CallerKey,
     pub(super) entries: Vec<Entry>,
     pub(super) bytes: usize,
-    reply: oneshot::Sender<Result<Vec<Receipt>, IngestError>>,
+    reply: oneshot::Sender<Answer>,
     /// The room that it takes in the queue.
     place: Place,
 }
@@ -37,12 +41,7 @@ pub(super) struct Queue {
 }
 
 impl Submission {
-    pub(super) fn new(
-        caller: CallerKey,
-        entries: Vec<Entry>,
-        reply: oneshot::Sender<Result<Vec<Receipt>, IngestError>>,
-        place: Place,
-    ) -> Self {
+    pub(super) fn new(caller: CallerKey, entries: Vec<Entry>, reply: oneshot::Sender<Answer>, place: Place) -> Self {
         let bytes = entries.iter().map(Entry::encoded_bound).sum();
         Self { caller, entries, bytes, reply, place }
     }
@@ -51,7 +50,7 @@ impl Submission {
         // First, so that a caller who has the answer and calls again is not refused for their own call before.
         drop(self.place);
         // A caller that is gone asks again with the same ids, and gets the same receipts.
-        let _ = self.reply.send(answer);
+        let _ = self.reply.send((answer, self.entries));
     }
 
     /// Whether nobody waits for the answer any more, and nobody was told anything.

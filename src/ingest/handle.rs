@@ -107,10 +107,8 @@ impl Ingest {
 
     /// Records events, all or none. The reply follows the commit, in the order of `work`.
     pub async fn record(&self, work: Vec<(Permit<Record>, EventDraft)>) -> Result<Vec<EventReceipt>, IngestError> {
-        let entry = |(permit, draft): (Permit<Record>, EventDraft)| Entry {
-            scope: permit.scope().clone(),
-            recorder: permit.principal().clone(),
-            draft: Draft::Event(draft),
+        let entry = |(permit, draft): (Permit<Record>, EventDraft)| {
+            Entry::new(permit.scope().clone(), permit.principal().clone(), Draft::Event(draft))
         };
         let receipts = self.append(work.into_iter().map(entry).collect()).await?;
         receipts.into_iter().map(event_receipt).collect()
@@ -119,7 +117,7 @@ impl Ingest {
     /// Adds a note. The reply follows the commit.
     pub async fn annotate(&self, permit: Permit<Annotate>, draft: NoteDraft) -> Result<NoteReceipt, IngestError> {
         let (scope, recorder) = (permit.scope().clone(), permit.principal().clone());
-        let receipts = self.append(vec![Entry { scope, recorder, draft: Draft::Note(draft) }]).await?;
+        let receipts = self.append(vec![Entry::new(scope, recorder, Draft::Note(draft))]).await?;
         receipts.into_iter().next().ok_or_else(mismatch).and_then(note_receipt)
     }
 
@@ -161,7 +159,9 @@ impl Ingest {
         let queue = self.queue_of(&entries);
         let submission = Submission::new(caller, entries, reply, place);
         queue.send(Message::Append(submission)).map_err(|_| IngestError::ShuttingDown)?;
-        answer.await.unwrap_or_else(|_| Err(IngestError::Internal("the append worker dropped a caller".to_owned())))
+        let dropped = |_| IngestError::Internal("the append worker dropped a caller".to_owned());
+        let (receipts, _entries) = answer.await.map_err(dropped)?;
+        receipts
     }
 }
 

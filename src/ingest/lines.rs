@@ -129,8 +129,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        ingest::{handle::IngestError, room::Room},
-        model::{Actor, ActorType, Draft, Entry, EventId, IdOrigin, NoteDraft, Receipt, Scope, Timestamp},
+        ingest::{batch::Answer, room::Room},
+        model::{Actor, ActorType, Draft, Entry, EventId, IdOrigin, NoteDraft, Scope, Timestamp},
     };
 
     const WIDE: BatchBounds = BatchBounds { entries: 1000, bytes: 4 << 20 };
@@ -139,7 +139,7 @@ mod tests {
     struct Senders {
         keys: Callers,
         room: Room,
-        waiting: Vec<oneshot::Receiver<Result<Vec<Receipt>, IngestError>>>,
+        waiting: Vec<oneshot::Receiver<Answer>>,
     }
 
     impl Senders {
@@ -152,11 +152,7 @@ mod tests {
             let id = EventId::at(Timestamp::from_timestamp(0, 0).unwrap(), [0; 10]).unwrap();
             let text = |at| if at == 0 { format!("{caller} {number}|{}", "x".repeat(bytes)) } else { String::new() };
             let note = |at| NoteDraft { id, id_origin: IdOrigin::Client, event_id: id, text: text(at) };
-            let entry = |at| Entry {
-                scope: Scope::new("a", None).unwrap(),
-                recorder: actor.clone(),
-                draft: Draft::Note(note(at)),
-            };
+            let entry = |at| Entry::new(Scope::new("a", None).unwrap(), actor.clone(), Draft::Note(note(at)));
             let key = self.keys.key(&actor);
             let place = self.room.take(key, 1).unwrap_or_else(|error| panic!("{error}"));
             let (reply, answer) = oneshot::channel();

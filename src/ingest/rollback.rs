@@ -132,5 +132,5 @@ fn entry(clock: &dyn Clock, acknowledgement: &Acknowledgement) -> Result<Entry, 
         trace_id_origin: TraceIdOrigin::Client,
     };
     // Nobody has authenticated the operator: the name is what they say.
-    Ok(Entry { scope: scope.clone(), recorder: the_service(), draft: Draft::Event(draft) })
+    Ok(Entry::new(scope.clone(), the_service(), Draft::Event(draft)))
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     clock::Timestamp,
-    name::{EventName, Scope},
+    name::EventName,
     time_id::{EventId, NoteId},
     trace_id::TraceId,
 };
@@ -246,17 +246,6 @@ impl Draft {
     }
 }
 
-/// A draft with where it goes and who says so: one line of work for the append path.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// Where the event is recorded; for a note, the scope in which its event is looked up.
-    pub scope: Scope,
-    /// The authenticated caller: an event's recorder, a note's author.
-    pub recorder: Actor,
-    /// What to append.
-    pub draft: Draft,
-}
-
 /// What an append answers: what only the server could know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Receipt {
@@ -359,18 +348,9 @@ pub struct UpdateNote {
     pub body: Option<NoteBody>,
 }
 
-impl Entry {
-    /// About as many bytes as the entry takes; never less than its text.
-    pub fn encoded_bound(&self) -> usize {
-        match &self.draft {
-            Draft::Event(draft) => draft.content.text_len(),
-            Draft::Note(draft) => draft.text.len(),
-        }
-    }
-}
-
 impl Content {
-    fn text_len(&self) -> usize {
+    /// About as many bytes as it takes with its recorder; never less than its text.
+    pub(super) fn text_len(&self) -> usize {
         const PART: usize = 24;
         let change = |change: &FieldChange| {
             let value = |value: &Option<String>| value.as_ref().map_or(0, String::len);

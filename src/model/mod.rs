@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod crowd;
 pub mod encoder;
+pub mod entry;
 pub mod event;
 pub mod filter;
 #[cfg(any(test, fuzzing))]
@@ -14,6 +15,7 @@ pub mod leaf;
 pub mod limits;
 pub mod name;
 pub mod page;
+pub mod random;
 pub mod rules;
 pub mod time_id;
 pub mod trace_id;
@@ -23,10 +25,11 @@ pub mod wire;
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use crowd::{CallerKey, Callers, Crowd};
 pub use encoder::Encoder;
+pub use entry::Entry;
 pub use event::{
-    ActionType, Actor, ActorType, Content, Draft, Entry, Erasure, Event, EventBody, EventDraft, EventReceipt,
-    FieldChange, IdOrigin, NoteBody, NoteDraft, NoteReceipt, Receipt, RequestContext, Resource, Salt, Sealed,
-    TraceIdOrigin, UpdateNote,
+    ActionType, Actor, ActorType, Content, Draft, Erasure, Event, EventBody, EventDraft, EventReceipt, FieldChange,
+    IdOrigin, NoteBody, NoteDraft, NoteReceipt, Receipt, RequestContext, Resource, Salt, Sealed, TraceIdOrigin,
+    UpdateNote,
 };
 pub use filter::{EventFilter, Order};
 pub use limits::{Limits, TextRule, TrafficLimits};

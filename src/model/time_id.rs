@@ -7,7 +7,7 @@ use std::fmt;
 
 use uuid::{Builder, Uuid, Variant};
 
-use super::clock::Timestamp;
+use super::{clock::Timestamp, random};
 
 /// A UUIDv7 in its canonical text form: 36 characters, lower case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,9 +32,6 @@ pub enum TimeIdError {
 /// Why no id can be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoIdError {
-    /// The operating system gives no random bytes.
-    #[error("no random bytes: {0}")]
-    Random(String),
     /// The time lies before 1970 or after 9999.
     #[error("{0} is not a time that a UUIDv7 can carry")]
     Time(Timestamp),
@@ -70,11 +67,9 @@ impl TimeId {
             .then(|| Self(Builder::from_unix_timestamp_millis(millis, &random).into_uuid()))
     }
 
-    /// A fresh id at `time`, with random bytes of the operating system.
+    /// A fresh id at `time`.
     pub fn random(time: Timestamp) -> Result<Self, NoIdError> {
-        let mut random = [0; 10];
-        getrandom::fill(&mut random).map_err(|error| NoIdError::Random(error.to_string()))?;
-        Self::at(time, random).ok_or(NoIdError::Time(time))
+        Self::at(time, random::bytes()).ok_or(NoIdError::Time(time))
     }
 
     /// Milliseconds since 1970-01-01T00:00:00Z.

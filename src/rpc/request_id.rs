@@ -9,6 +9,8 @@ use futures_util::future::{MapOk, TryFutureExt as _};
 use http::{Extensions, HeaderName, HeaderValue, Request, Response};
 use tower::{Layer, Service};
 
+use crate::model::random;
+
 /// The metadata key, in the request and in the reply.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -25,11 +27,8 @@ impl RequestId {
         given.filter(|id| is_request_id(id)).map_or_else(Self::random, |id| Self(id.into()))
     }
 
-    /// A call without randomness is better than none: the id is a convenience.
     fn random() -> Self {
-        let mut bytes = [0; 16];
-        let id = getrandom::fill(&mut bytes).map_or_else(|_| "unknown".to_owned(), |()| hex::encode(bytes));
-        Self(id.into())
+        Self(hex::encode(random::bytes::<16>()).into())
     }
 
     /// What [`RequestIdLayer`] left in the extensions.

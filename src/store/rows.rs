@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::model::{
     ActionType, Actor, ActorType, ActorView, BodyView, Content, Entry, ErasureView, Event, EventDraft, EventView,
-    NoteBody, NoteDraft, Salt, Sealed, TimeId, UpdateNote, leaf::Hash, name::is_id,
+    NoteBody, NoteDraft, Sealed, TimeId, UpdateNote, leaf::Hash, name::is_id,
 };
 
 use super::{
@@ -112,7 +112,6 @@ pub(super) struct NewNote<'a> {
 #[derive(Debug)]
 pub(super) struct Seal {
     pub(super) sealed: Sealed,
-    pub(super) salt: Salt,
     pub(super) leaf_hash: Hash,
 }
 
@@ -140,7 +139,7 @@ impl<'a> NewEvent<'a> {
             changes: if changes.is_empty() { "[]".into() } else { to_json(changes)?.into() },
             context: context.as_ref().map(to_json).transpose()?,
             attributes: if attributes.is_empty() { "{}".into() } else { to_json(attributes)?.into() },
-            salt: &seal.salt,
+            salt: &entry.salt,
             body_commitment: &seal.sealed.body_commitment,
             leaf_hash: &seal.leaf_hash,
         })
@@ -218,7 +217,7 @@ impl<'a> NewNote<'a> {
             author_id: &author.id,
             author_name: &author.name,
             text: &draft.text,
-            salt: &seal.salt,
+            salt: &entry.salt,
             body_commitment: &seal.sealed.body_commitment,
             leaf_hash: &seal.leaf_hash,
         }

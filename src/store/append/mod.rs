@@ -20,7 +20,7 @@ use std::{collections::HashMap, sync::Arc};
 use crate::{
     merkle::Tree,
     metrics::Metrics,
-    model::{Clock, Draft, Entry, NoteRules, Receipt, Rejection, Salt},
+    model::{Clock, Draft, Entry, NoteRules, Receipt, Rejection},
 };
 
 pub use self::epoch::EpochState;
@@ -188,8 +188,8 @@ impl Writer {
 
     fn append_from_memory(&mut self, batch: &[&[Entry]], known: Known) -> Result<Vec<Outcome>, Failed> {
         let Self { connection, clock, rules, .. } = self;
-        let mut plan = Plan::new(known, rules, clock.now(), salts(batch)?);
-        let outcomes = batch.iter().map(|entries| plan.submit(entries)).collect();
+        let mut plan = Plan::new(known, rules, clock.now());
+        let outcomes = plan.submit_all(batch);
         // What lies below the heads never changes, so it may be read before the transaction.
         plan.seal(|tenant, tree, leaves| seal::grow(connection, tenant, tree, leaves))?;
         let rows = rows(&plan)?;
@@ -210,8 +210,8 @@ impl Writer {
         for _ in 0..CAREFUL_ATTEMPTS {
             let attempt = transaction(connection, |connection| {
                 let known = look_up::look_up(connection, batch, seen, metrics.append())?;
-                let mut plan = Plan::new(known, rules, clock.now(), salts(batch)?);
-                let outcomes = batch.iter().map(|entries| plan.submit(entries)).collect();
+                let mut plan = Plan::new(known, rules, clock.now());
+                let outcomes = plan.submit_all(batch);
                 plan.seal(|tenant, tree, leaves| seal::grow(connection, tenant, tree, leaves))?;
                 write(connection, &plan, rows(&plan)?)?;
                 Ok((outcomes, plan))
@@ -289,11 +289,4 @@ fn count(metrics: &Metrics, plan: &Plan<'_>) {
             Draft::Note(_) => metrics.append().note(),
         }
     }
-}
-
-fn salts(batch: &[&[Entry]]) -> Result<Vec<Salt>, StoreError> {
-    let mut salts = vec![Salt::default(); batch.iter().map(|entries| entries.len()).sum()];
-    let bytes = salts.as_flattened_mut();
-    getrandom::fill(bytes).map_err(|error| StoreError::Unavailable(format!("no random bytes: {error}")))?;
-    Ok(salts)
 }

@@ -7,10 +7,12 @@ use crate::{
     merkle::{Hash, Tile, Tree},
     model::{
         Draft, Entry, Event, EventDraft, EventId, EventName, EventReceipt, NoteBody, NoteDraft, NoteId, NoteReceipt,
-        NoteRules, Receipt, Rejection, Salt, Sealed, Timestamp, UpdateNote, leaf,
+        NoteRules, Receipt, Rejection, Sealed, Timestamp, UpdateNote, leaf,
     },
     store::{error::StoreError, rows::Seal},
 };
+
+use super::Outcome;
 
 /// The epoch in which a log begins, as in the schema.
 const FIRST_EPOCH: i32 = 1;
@@ -73,7 +75,6 @@ pub(super) struct Plan<'a> {
     logs: BTreeMap<String, Log>,
     rules: &'a NoteRules,
     now: Timestamp,
-    salts: std::vec::IntoIter<Salt>,
 }
 
 /// One tenant's log with what the plan adds to it.
@@ -92,14 +93,20 @@ struct Log {
 }
 
 impl<'a> Plan<'a> {
-    /// Starts after `known`, which has every tenant that will be submitted. There must be a salt for each entry.
-    pub(super) fn new(known: Known, rules: &'a NoteRules, now: Timestamp, salts: Vec<Salt>) -> Self {
+    /// Starts after `known`, which has every tenant that will be submitted.
+    pub(super) fn new(known: Known, rules: &'a NoteRules, now: Timestamp) -> Self {
         let logs = known.into_iter().map(|(tenant, known)| (tenant, Log::new(known))).collect();
-        Self { placed: Vec::with_capacity(salts.len()), logs, rules, now, salts: salts.into_iter() }
+        Self { placed: Vec::new(), logs, rules, now }
+    }
+
+    /// Submits what each caller of a batch has.
+    pub(super) fn submit_all(&mut self, batch: &[&'a [Entry]]) -> Vec<Outcome> {
+        self.placed.reserve(batch.iter().map(|entries| entries.len()).sum());
+        batch.iter().map(|entries| self.submit(entries)).collect()
     }
 
     /// Places all entries of one caller or none of them.
-    pub(super) fn submit(&mut self, entries: &'a [Entry]) -> Result<Vec<Receipt>, Rejection> {
+    fn submit(&mut self, entries: &'a [Entry]) -> Outcome {
         let before = self.placed.len();
         let receipts = entries.iter().enumerate().map(|(index, entry)| self.take(index, entry)).collect();
         if Result::is_err(&receipts) {
@@ -156,11 +163,9 @@ impl<'a> Plan<'a> {
 
     fn place_event(&mut self, entry: &'a Entry, draft: &EventDraft) -> EventReceipt {
         let name = name(entry, draft.id);
-        let salt = self.next_salt();
-        let body_commitment = leaf::event_commitment(&salt, &draft.content, &entry.recorder);
         let kind = &draft.content.resource.kind;
-        let leaf = leaf::event_leaf(&name, draft.action, kind, self.now, &body_commitment);
-        let sealed = self.place(entry, salt, body_commitment, &leaf);
+        let leaf = leaf::event_leaf(&name, draft.action, kind, self.now, &entry.body_commitment);
+        let sealed = self.place(entry, &leaf);
         let at = self.placed.len() - 1;
         log_mut(&mut self.logs, entry).new_events.insert(draft.id, at);
         receipt(&name, &sealed)
@@ -209,10 +214,8 @@ impl<'a> Plan<'a> {
     }
 
     fn place_note(&mut self, event: &EventName, entry: &'a Entry, draft: &NoteDraft) -> UpdateNote {
-        let salt = self.next_salt();
-        let body_commitment = leaf::note_commitment(&salt, &entry.recorder, &draft.text);
-        let leaf = leaf::note_leaf(event, draft.id, self.now, &body_commitment);
-        self.place(entry, salt, body_commitment, &leaf);
+        let leaf = leaf::note_leaf(event, draft.id, self.now, &entry.body_commitment);
+        self.place(entry, &leaf);
         let at = self.placed.len() - 1;
         let log = log_mut(&mut self.logs, entry);
         log.new_notes.insert(draft.id, at);
@@ -220,18 +223,15 @@ impl<'a> Plan<'a> {
         note(entry, draft, &self.placed[at].seal)
     }
 
-    fn place(&mut self, entry: &'a Entry, salt: Salt, body_commitment: leaf::Hash, leaf: &[u8]) -> Sealed {
+    fn place(&mut self, entry: &'a Entry, leaf: &[u8]) -> Sealed {
         let log = log_mut(&mut self.logs, entry);
+        let body_commitment = entry.body_commitment;
         let sealed = Sealed { record_time: self.now, leaf_index: log.size(), body_commitment };
         let leaf_hash = leaf::leaf_hash(leaf);
         log.leaves.push(leaf_hash);
-        let seal = Seal { sealed, salt, leaf_hash };
+        let seal = Seal { sealed, leaf_hash };
         self.placed.push(Placed { entry, seal });
         sealed
-    }
-
-    fn next_salt(&mut self) -> Salt {
-        self.salts.next().expect("`new` was given a salt for each entry, and each entry takes at most one")
     }
 
     /// Undoes all places after the first `keep`.
@@ -317,7 +317,7 @@ fn receipt(name: &EventName, sealed: &Sealed) -> EventReceipt {
 }
 
 fn note(entry: &Entry, draft: &NoteDraft, seal: &Seal) -> UpdateNote {
-    let body = NoteBody { author: entry.recorder.clone(), text: draft.text.clone(), salt: seal.salt };
+    let body = NoteBody { author: entry.recorder.clone(), text: draft.text.clone(), salt: entry.salt };
     UpdateNote { id: draft.id, sealed: seal.sealed, body: Some(body) }
 }
 
