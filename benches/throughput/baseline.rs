@@ -130,24 +130,39 @@ fn insert_script() -> String {
     )
 }
 
-/// Rows a second into a SQLite file with the service's schema, in transactions of so many rows.
-pub fn sqlite_insert_rate(folder: &Path, rows_a_transaction: usize, time: Duration) -> f64 {
-    let file = folder.join(format!("raw-{rows_a_transaction}.db"));
-    migrate(&format!("sqlite://{}", file.display()));
-    let mut connection = SqliteConnection::establish(&file.display().to_string()).expect("a database");
-    connection.batch_execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON").expect("WAL");
-    let (start, mut rows) = (Instant::now(), 0);
-    while start.elapsed() < time {
-        let transaction = connection.immediate_transaction(|connection| {
-            for _ in 0..rows_a_transaction {
-                rows += 1;
-                RawRow::new(rows).execute(connection)?;
-            }
-            QueryResult::Ok(())
-        });
-        transaction.expect("a transaction");
+/// The service's tables in a SQLite file of its own.
+pub struct RawSqlite {
+    connection: SqliteConnection,
+    rows: i64,
+}
+
+impl RawSqlite {
+    pub fn create(folder: &Path) -> Self {
+        let file = folder.join("raw.db").display().to_string();
+        migrate(&format!("sqlite://{file}"));
+        let mut connection = SqliteConnection::establish(&file).expect("a database");
+        connection
+            .batch_execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON")
+            .expect("WAL");
+        Self { connection, rows: 0 }
     }
-    rows as f64 / start.elapsed().as_secs_f64()
+
+    /// Rows a second, in transactions of so many.
+    pub fn insert_rate(&mut self, rows_a_transaction: usize, time: Duration) -> f64 {
+        let Self { connection, rows } = self;
+        let (start, before) = (Instant::now(), *rows);
+        while start.elapsed() < time {
+            let transaction = connection.immediate_transaction(|connection| {
+                for _ in 0..rows_a_transaction {
+                    *rows += 1;
+                    RawRow::new(*rows).execute(connection)?;
+                }
+                QueryResult::Ok(())
+            });
+            transaction.expect("a transaction");
+        }
+        (*rows - before) as f64 / start.elapsed().as_secs_f64()
+    }
 }
 
 /// One row for SQLite, prepared once.

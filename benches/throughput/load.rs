@@ -2,16 +2,19 @@
 //! it measures.
 
 use std::{
-    cell::RefCell,
     net::SocketAddr,
-    rc::Rc,
     time::{Duration, Instant},
 };
 
-use h2::client::SendRequest;
-use http::Request;
+use futures_util::future::join_all;
 use prost::{Message, bytes::Bytes};
-use tokio::{net::TcpStream, task::LocalSet, time};
+use tokio::time;
+
+use crate::http2::{Connection, Reply};
+
+/// Calls come from several services, each with a connection of its own: so many calls on each, until there are eight.
+const CALLS_OF_A_CONNECTION: usize = 4;
+const MOST_CONNECTIONS: usize = 8;
 
 /// Calls of one method, over and over.
 pub struct Load {
@@ -47,6 +50,15 @@ impl Outcome {
     pub fn per_second(&self) -> f64 {
         self.calls as f64 / self.seconds
     }
+
+    /// Of both, one after the other.
+    pub fn with(mut self, other: Self) -> Self {
+        self.calls += other.calls;
+        self.bytes += other.bytes;
+        self.seconds += other.seconds;
+        self.latencies.0.extend(other.latencies.0);
+        self
+    }
 }
 
 impl Latencies {
@@ -71,99 +83,110 @@ impl Load {
     /// Runs the load, on this thread alone.
     pub fn run(self) -> Outcome {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(LocalSet::new().run_until(self.drive()))
-    }
-
-    /// What each call begins with.
-    fn head(&self) -> Request<()> {
-        Request::post(format!("http://{}/auditlog.v1.AuditLogService/{}", self.address, self.method))
-            .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .header("x-audit-subject", self.subject)
-            .header("x-audit-subject-type", "service")
-            .header("x-audit-roles", "event_recorder@*,tenant_admin@tenants/bench")
-            .body(())
-            .expect("a request")
+        runtime.block_on(self.drive())
     }
 
     async fn drive(self) -> Outcome {
-        let connections = self.in_flight.div_ceil(64).min(4);
-        let mut senders = Vec::new();
-        for _ in 0..connections {
-            senders.push(connect(self.address).await);
+        let mut connections = Vec::new();
+        for _ in 0..self.in_flight.div_ceil(CALLS_OF_A_CONNECTION).min(MOST_CONNECTIONS) {
+            connections.push(self.connect().await);
         }
-        let (load, outcome) = (Rc::new(self), Rc::new(RefCell::new(Outcome::default())));
-        let start = Instant::now();
-        let callers = (0..load.in_flight).map(|caller| {
-            let sender = senders[caller % connections].clone();
-            tokio::task::spawn_local(call_until_end(Rc::clone(&load), sender, caller, start, Rc::clone(&outcome)))
+        let (count, start) = (connections.len(), Instant::now());
+        let on_each = connections.into_iter().enumerate().map(|(n, connection)| {
+            let callers = (n..self.in_flight).step_by(count).map(|caller| Caller::new(&self, caller, start)).collect();
+            Share { load: &self, connection, callers, start, outcome: Outcome::default() }.drive()
         });
-        for caller in callers.collect::<Vec<_>>() {
-            caller.await.expect("a call failed");
-        }
-        let mut outcome = outcome.take();
+        let mut outcome = join_all(on_each).await.into_iter().reduce(Outcome::with).expect("a connection");
         outcome.seconds = start.elapsed().as_secs_f64();
         outcome
     }
+
+    async fn connect(&self) -> Connection {
+        let (authority, path) = (self.address.to_string(), format!("/auditlog.v1.AuditLogService/{}", self.method));
+        let fields = [
+            (":path", &*path),
+            (":authority", &authority),
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+            ("x-audit-subject", self.subject),
+            ("x-audit-subject-type", "service"),
+            ("x-audit-roles", "event_recorder@*,tenant_admin@tenants/bench"),
+        ];
+        Connection::open(self.address, &fields).await
+    }
 }
 
-async fn connect(address: SocketAddr) -> SendRequest<Bytes> {
-    let stream = TcpStream::connect(address).await.expect("the service listens");
-    stream.set_nodelay(true).expect("a TCP stream");
-    let mut builder = h2::client::Builder::new();
-    builder.initial_window_size(8 << 20).initial_connection_window_size(64 << 20);
-    let (sender, connection) = builder.handshake(stream).await.expect("HTTP/2");
-    tokio::task::spawn_local(async move {
-        let _ = connection.await;
-    });
-    sender
+/// Makes one call after the other.
+struct Caller {
+    /// Which body is next.
+    at: usize,
+    /// When the next call is due, or the one under way was. Where calls come at a rate, one that had to wait for its
+    /// predecessor has been waiting since it was due.
+    due: Instant,
+    state: State,
 }
 
-async fn call_until_end(
-    load: Rc<Load>,
-    sender: SendRequest<Bytes>,
-    caller: usize,
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Idle,
+    Waits,
+    Done,
+}
+
+impl Caller {
+    fn new(load: &Load, caller: usize, start: Instant) -> Self {
+        let due = start + load.pause * u32::try_from(caller).unwrap_or(0);
+        Self { at: caller, due, state: State::Idle }
+    }
+}
+
+/// The callers of one connection.
+struct Share<'a> {
+    load: &'a Load,
+    connection: Connection,
+    callers: Vec<Caller>,
     start: Instant,
-    outcome: Rc<RefCell<Outcome>>,
-) {
-    let mut due = start + load.pause * u32::try_from(caller).unwrap_or(0);
-    let step = load.pause * u32::try_from(load.in_flight).unwrap_or(1);
-    let mut at = caller;
-    let head = load.head();
-    loop {
-        if !step.is_zero() {
-            time::sleep_until(due.into()).await;
-        }
-        // Where calls come at a rate, one that had to wait for its predecessor has been waiting since it was due.
-        let begun = if step.is_zero() { Instant::now() } else { due };
-        let bytes = call(sender.clone(), head.clone(), load.bodies[at % load.bodies.len()].clone()).await;
-        let mut outcome = outcome.borrow_mut();
-        outcome.calls += 1;
-        outcome.bytes += bytes;
-        outcome.latencies.0.push(u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX));
-        (at, due) = (at + load.in_flight, due + step);
-        if start.elapsed() >= load.time {
-            return;
-        }
-    }
+    outcome: Outcome,
 }
 
-/// One call, which must succeed. Gives the length of the reply.
-async fn call(sender: SendRequest<Bytes>, head: Request<()>, body: Bytes) -> usize {
-    let mut sender = sender.ready().await.expect("an open connection");
-    let (response, mut stream) = sender.send_request(head, false).expect("a free stream");
-    stream.send_data(body, true).expect("an open stream");
-    let response = response.await.expect("a reply");
-    let refused = response.headers().get("grpc-message").cloned();
-    assert!(response.headers().get("grpc-status").is_none(), "{refused:?}");
-    let mut body = response.into_body();
-    let mut len = 0;
-    while let Some(chunk) = body.data().await {
-        let chunk = chunk.expect("a reply's body");
-        body.flow_control().release_capacity(chunk.len()).expect("it was received");
-        len += chunk.len();
+impl Share<'_> {
+    async fn drive(mut self) -> Outcome {
+        let mut replies = Vec::new();
+        while self.callers.iter().any(|caller| caller.state != State::Done) {
+            self.call_what_is_due();
+            self.connection.flush().await;
+            let next = self.callers.iter().filter(|caller| caller.state == State::Idle).map(|caller| caller.due).min();
+            let read = self.connection.replies(&mut replies);
+            match next {
+                Some(next) => _ = time::timeout_at(next.into(), read).await,
+                None => read.await,
+            }
+            let now = Instant::now();
+            replies.drain(..).for_each(|reply| self.replied(&reply, now));
+        }
+        self.outcome
     }
-    let trailers = body.trailers().await.expect("an open stream").expect("trailers");
-    assert_eq!(trailers["grpc-status"], "0", "{:?}", trailers.get("grpc-message"));
-    len
+
+    fn call_what_is_due(&mut self) {
+        let now = Instant::now();
+        for (n, caller) in self.callers.iter_mut().enumerate() {
+            if caller.state == State::Idle && caller.due <= now {
+                let body = self.load.bodies[caller.at % self.load.bodies.len()].clone();
+                self.connection.call(n, body);
+                caller.state = State::Waits;
+            }
+        }
+    }
+
+    fn replied(&mut self, reply: &Reply, now: Instant) {
+        let (caller, load) = (&mut self.callers[reply.caller], self.load);
+        self.outcome.calls += 1;
+        self.outcome.bytes += reply.bytes;
+        let took = now.saturating_duration_since(caller.due);
+        self.outcome.latencies.0.push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
+        caller.at += load.in_flight;
+        let step = load.pause * u32::try_from(load.in_flight).unwrap_or(1);
+        caller.due = if step.is_zero() { now } else { caller.due + step };
+        caller.state = if now - self.start >= load.time { State::Done } else { State::Idle };
+    }
 }

@@ -9,6 +9,7 @@
 
 mod baseline;
 mod flood;
+mod http2;
 mod index;
 mod load;
 #[expect(dead_code, reason = "shared with the tests, which use more of it")]
@@ -31,6 +32,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// One of the [turns](write::ROUNDS) that a measurement may be made of, in whole seconds, as `pgbench` takes them.
+    pub fn turn(&self) -> Duration {
+        Duration::from_secs(self.time.as_secs().div_ceil(write::ROUNDS.into()).max(1))
+    }
+
     fn read() -> Self {
         let arguments: Vec<String> = env::args().collect();
         let value = |name: &str| {

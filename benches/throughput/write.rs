@@ -4,15 +4,18 @@ use std::time::Duration;
 
 use crate::{
     Options,
-    baseline::{self, Raw},
+    baseline::{Raw, RawSqlite},
     durable_cluster, heading, line,
-    load::{Load, Outcome, framed},
+    load::{Latencies, Load, Outcome, framed},
     sample,
     service::Service,
 };
 
 /// The events of one batch.
 pub const BATCH: u32 = 500;
+
+/// In how many rounds the service and what it is compared with take turns: a machine that is slower for some seconds is slower for both.
+pub const ROUNDS: u32 = 3;
 
 /// Unary calls against `pgbench` with one-row INSERTs.
 pub fn record(options: &Options) {
@@ -21,41 +24,64 @@ pub fn record(options: &Options) {
     let raw = Raw::create(&cluster);
     let service = Service::start(&cluster.create_database());
     unary(&service, 64, Duration::ZERO, Duration::from_secs(1));
-    let of_32 = raw.insert_rate(32, options.time);
-    let fast = measured(&service, 256, options, of_32, "pgbench, 32 clients");
-    measured(&service, 32, options, of_32, "pgbench, 32 clients");
-    let of_8 = raw.insert_rate(8, options.time);
-    measured(&service, 8, options, of_8, "pgbench, 8 clients");
-    let half = Duration::from_secs_f64(2.0 / fast.per_second());
-    let outcome = unary(&service, 256, half, options.time);
-    println!(
-        "  at half of that rate ({:.0}/s): latency p50 {:.2} ms, p99 {:.2} ms",
-        outcome.per_second(),
-        outcome.latencies.percentile(0.5),
-        outcome.latencies.percentile(0.99)
-    );
-    // Both wait for the same disk, and a disk that stands still for a moment shows in both.
-    let latencies = raw.insert_latencies(32, of_32 / 2.0, options.time);
-    println!(
-        "  pgbench at half of its own rate ({:.0}/s): latency p50 {:.2} ms, p99 {:.2} ms",
-        of_32 / 2.0,
-        latencies.percentile(0.5),
-        latencies.percentile(0.99)
-    );
+    let (mut at_256, mut at_32, mut at_8) = (Turns::of(256), Turns::of(32), Turns::of(8));
+    let (mut of_32, mut of_8) = (0.0, 0.0);
+    for _ in 0..ROUNDS {
+        of_32 += raw.insert_rate(32, options.turn()) / f64::from(ROUNDS);
+        at_256.run(&service, options);
+        at_32.run(&service, options);
+        of_8 += raw.insert_rate(8, options.turn()) / f64::from(ROUNDS);
+        at_8.run(&service, options);
+    }
+    at_256.print(of_32, "pgbench, 32 clients");
+    at_32.print(of_32, "pgbench, 32 clients");
+    at_8.print(of_8, "pgbench, 8 clients");
+    half_load(&service, at_256.outcome.per_second() / 2.0, &raw, of_32 / 2.0, options.time);
     println!("  peak memory of the service: {} MiB", service.usage().peak >> 20);
 }
 
-fn measured(service: &Service, in_flight: usize, options: &Options, baseline: f64, against: &str) -> Outcome {
-    let before = service.usage().cpu;
-    let outcome = unary(service, in_flight, Duration::ZERO, options.time);
-    let cpu = (service.usage().cpu - before).as_secs_f64() * 1e6 / outcome.calls as f64;
-    line(&format!("{in_flight} calls in flight"), outcome.per_second(), "events/s", baseline, against);
-    println!(
-        "      p50 {:.2} ms, p99 {:.2} ms, {cpu:.1} µs of the service's processor time an event",
-        outcome.latencies.percentile(0.5),
-        outcome.latencies.percentile(0.99)
-    );
-    outcome
+/// Latencies at half of each one's own rate. Both wait for the same disk, and a disk that stands still for a moment shows in both.
+fn half_load(service: &Service, rate: f64, raw: &Raw<'_>, raw_rate: f64, time: Duration) {
+    let outcome = unary(service, 256, Duration::from_secs_f64(1.0 / rate), time);
+    let latencies = raw.insert_latencies(32, raw_rate, time);
+    let print = |of: &str, rate: f64, latencies: &Latencies| {
+        let (p50, p99) = (latencies.percentile(0.5), latencies.percentile(0.99));
+        println!("  at half of {of} rate ({rate:.0}/s): latency p50 {p50:.2} ms, p99 {p99:.2} ms");
+    };
+    print("that", outcome.per_second(), &outcome.latencies);
+    print("pgbench's", raw_rate, &latencies);
+}
+
+/// What came of calls with so many in flight, in all rounds.
+struct Turns {
+    in_flight: usize,
+    outcome: Outcome,
+    /// The service's processor time.
+    cpu: Duration,
+}
+
+impl Turns {
+    fn of(in_flight: usize) -> Self {
+        Self { in_flight, outcome: Outcome::default(), cpu: Duration::ZERO }
+    }
+
+    fn run(&mut self, service: &Service, options: &Options) {
+        let before = service.usage().cpu;
+        let outcome = unary(service, self.in_flight, Duration::ZERO, options.turn());
+        self.outcome = std::mem::take(&mut self.outcome).with(outcome);
+        self.cpu += service.usage().cpu - before;
+    }
+
+    fn print(&self, baseline: f64, against: &str) {
+        let Self { in_flight, outcome, cpu } = self;
+        let cpu = cpu.as_secs_f64() * 1e6 / outcome.calls as f64;
+        line(&format!("{in_flight} calls in flight"), outcome.per_second(), "events/s", baseline, against);
+        println!(
+            "      p50 {:.2} ms, p99 {:.2} ms, {cpu:.1} µs of the service's processor time an event",
+            outcome.latencies.percentile(0.5),
+            outcome.latencies.percentile(0.99)
+        );
+    }
 }
 
 pub fn unary(service: &Service, in_flight: usize, pause: Duration, time: Duration) -> Outcome {
@@ -91,9 +117,13 @@ pub fn sqlite(options: &Options) {
     heading("SQLite: against the same rows in transactions of one's own");
     let folder = tempfile::tempdir().expect("a folder");
     let service = Service::start(&format!("sqlite://{}", folder.path().join("service.db").display()));
-    let one = baseline::sqlite_insert_rate(folder.path(), 1, options.time);
-    measured(&service, 64, options, one, "one-row transactions");
-    let thousand = baseline::sqlite_insert_rate(folder.path(), 1000, options.time);
+    let (mut raw, mut at_64, mut one) = (RawSqlite::create(folder.path()), Turns::of(64), 0.0);
+    for _ in 0..ROUNDS {
+        one += raw.insert_rate(1, options.turn()) / f64::from(ROUNDS);
+        at_64.run(&service, options);
+    }
+    at_64.print(one, "one-row transactions");
+    let thousand = raw.insert_rate(1000, options.time);
     let outcome = batches(&service, 4, options.time);
     line(
         "4 batches of 500 in flight",
