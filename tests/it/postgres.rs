@@ -19,9 +19,15 @@ use diesel::{Connection as _, PgConnection, RunQueryDsl as _};
 /// The environment variable that names the folder with `initdb` and `pg_ctl`, where they are not in a usual place.
 const BIN_DIR: &str = "AUDITLOG_TEST_POSTGRES_BIN";
 
+/// A file system in memory, where there is one.
+const MEMORY: &str = "/dev/shm";
+
 /// Makes a cluster and starts it, says where, waits for the pipe to close, and cleans up. Nothing in it is worth a flush.
+/// `$3` is a folder to make it in, if that has 6 GiB of room: hundreds of databases are hundreds of thousands of files.
 const WATCH: &str = r#"
 set -eu
+room=$(df -Pk "$3" 2>/dev/null | awk 'NR == 2 { print $4 }')
+[ "${room:-0}" -lt 6291456 ] || export TMPDIR="$3"
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir"
@@ -40,6 +46,8 @@ cat >/dev/null || true
 pub struct Cluster {
     folder: PathBuf,
     databases: AtomicUsize,
+    /// The name of the database that others are copies of.
+    template: OnceLock<String>,
     /// Holds the pipe.
     _watch: Child,
 }
@@ -48,13 +56,17 @@ impl Cluster {
     /// The one that all tests of this process share.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
-        SHARED.get_or_init(|| Self::start(""))
+        SHARED.get_or_init(|| Self::start_in(MEMORY, ""))
     }
 
-    /// One more, with further options for the server.
+    /// One more, on a disk, with further options for the server.
     pub fn start(options: &str) -> Self {
+        Self::start_in("", options)
+    }
+
+    fn start_in(folder: &str, options: &str) -> Self {
         let mut watch = as_ordinary_user("sh")
-            .args(["-c", WATCH, "watch", bin_dir().to_str().unwrap(), options])
+            .args(["-c", WATCH, "watch", bin_dir().to_str().unwrap(), options, folder])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -62,17 +74,35 @@ impl Cluster {
         let mut folder = String::new();
         BufReader::new(watch.stdout.take().unwrap()).read_line(&mut folder).unwrap();
         assert!(!folder.is_empty(), "the PostgreSQL cluster did not start; see above");
-        Self { folder: folder.trim_end().into(), databases: AtomicUsize::new(0), _watch: watch }
+        Self {
+            folder: folder.trim_end().into(),
+            databases: AtomicUsize::new(0),
+            template: OnceLock::new(),
+            _watch: watch,
+        }
     }
 
     /// The URL of a fresh, empty database.
     pub fn create_database(&self) -> String {
+        self.copy("template1")
+    }
+
+    /// The URL of a fresh copy of a database that `fill` has made, given its URL, once for this cluster.
+    pub fn copy_database(&self, fill: impl FnOnce(&str)) -> String {
+        self.copy(self.template.get_or_init(|| {
+            let url = self.create_database();
+            fill(&url);
+            url.rsplit('/').next().unwrap().to_owned()
+        }))
+    }
+
+    fn copy(&self, template: &str) -> String {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         let mut admin = PgConnection::establish(&self.url("postgres")).unwrap();
         // One at a time: the server refuses to copy its template while another session does.
         static COPYING: Mutex<()> = Mutex::new(());
         let _copying = COPYING.lock();
-        diesel::sql_query(format!("CREATE DATABASE {name}")).execute(&mut admin).unwrap();
+        diesel::sql_query(format!("CREATE DATABASE {name} TEMPLATE {template}")).execute(&mut admin).unwrap();
         self.url(&name)
     }
 
