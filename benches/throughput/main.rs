@@ -83,11 +83,12 @@ fn main() {
 }
 
 /// A cluster as a production server is set up, which means that a commit waits for the disk, and as one is after a while:
-/// it writes over old files of its log, where a new server makes each of them first, and all who commit wait for that.
+/// it writes over old files of its log, where a new server makes each of them first, and all who commit wait for that. There are
+/// enough of them for what it writes until its first checkpoint and during that.
 fn durable_cluster() -> postgres::Cluster {
-    const OLD_FILES: usize = 100;
+    const OLD_FILES: usize = 200;
     let cluster = postgres::Cluster::start(
-        "-c fsync=on -c synchronous_commit=on -c min_wal_size=2GB -c max_wal_size=4GB -c shared_buffers=512MB",
+        "-c fsync=on -c synchronous_commit=on -c min_wal_size=4GB -c max_wal_size=4GB -c shared_buffers=512MB",
     );
     let next_file = "SELECT pg_logical_emit_message(false, '', ''), pg_switch_wal()";
     let admin = baseline::Raw::of(&cluster, "postgres");
