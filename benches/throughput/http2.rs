@@ -15,10 +15,9 @@ const HEADER_BYTES: usize = 9;
 const DEFAULT_WINDOW: i64 = 65_535;
 /// What a frame holds at most, if the peer says nothing else (section 6.5.2).
 const FRAME_BYTES: usize = 16_384;
-/// What the peer may send of each stream and of all: nothing waits for this side.
-const WINDOW: u32 = i32::MAX as u32;
-/// After how many bytes the peer may send as many again.
-const REPLENISH: u32 = 1 << 28;
+/// What the peer may send of each stream, and of all; once half of it has come, as much again.
+const STREAM_WINDOW: u32 = 8 << 20;
+const WINDOW: u32 = 64 << 20;
 
 mod kind {
     pub const DATA: u8 = 0;
@@ -47,9 +46,12 @@ pub struct Connection {
     /// What may still be sent, of all streams, and of a new one.
     window: i64,
     stream_window: i64,
-    /// What has come since the peer was last told that it may send more.
-    received: u32,
+    credit: Credit,
 }
+
+/// What has come since the peer was last told that it may send more.
+#[derive(Default)]
+struct Credit(u32);
 
 /// A call under way.
 struct Call {
@@ -58,6 +60,7 @@ struct Call {
     rest: Bytes,
     window: i64,
     received: usize,
+    credit: Credit,
 }
 
 /// A call that has succeeded.
@@ -115,7 +118,7 @@ impl Connection {
         let stream = TcpStream::connect(address).await.expect("the service listens");
         stream.set_nodelay(true).expect("a TCP stream");
         let mut out = PREFACE.to_vec();
-        let setting = [&INITIAL_WINDOW_SIZE.to_be_bytes()[..], &WINDOW.to_be_bytes()].concat();
+        let setting = [&INITIAL_WINDOW_SIZE.to_be_bytes()[..], &STREAM_WINDOW.to_be_bytes()].concat();
         put_frame(&mut out, kind::SETTINGS, 0, 0, &setting);
         let more = WINDOW - u32::try_from(DEFAULT_WINDOW).expect("a small number");
         put_frame(&mut out, kind::WINDOW_UPDATE, 0, 0, &more.to_be_bytes());
@@ -129,7 +132,7 @@ impl Connection {
             next_stream: 1,
             window: DEFAULT_WINDOW,
             stream_window: DEFAULT_WINDOW,
-            received: 0,
+            credit: Credit::default(),
         }
     }
 
@@ -138,7 +141,7 @@ impl Connection {
         let id = self.next_stream;
         self.next_stream += 2;
         put_frame(&mut self.out, kind::HEADERS, flag::END_HEADERS, id, &self.head.block());
-        let mut call = Call { caller, rest: body, window: self.stream_window, received: 0 };
+        let mut call = Call { caller, rest: body, window: self.stream_window, received: 0, credit: Credit::default() };
         call.send(id, &mut self.window, &mut self.out);
         self.calls.insert(id, call);
     }
@@ -181,12 +184,10 @@ impl Connection {
     }
 
     fn data(&mut self, id: u32, len: usize) {
-        self.calls.get_mut(&id).expect("a stream under way").received += len;
-        self.received += u32::try_from(len).expect("a frame");
-        if self.received >= REPLENISH {
-            put_frame(&mut self.out, kind::WINDOW_UPDATE, 0, 0, &self.received.to_be_bytes());
-            self.received = 0;
-        }
+        let call = self.calls.get_mut(&id).expect("a stream under way");
+        call.received += len;
+        call.credit.received(id, len, STREAM_WINDOW, &mut self.out);
+        self.credit.received(0, len, WINDOW, &mut self.out);
     }
 
     /// A call that failed has no message before its trailers.
@@ -222,6 +223,16 @@ impl Connection {
     fn send_rests(&mut self) {
         for (id, call) in self.calls.iter_mut().filter(|(_, call)| !call.rest.is_empty()) {
             call.send(*id, &mut self.window, &mut self.out);
+        }
+    }
+}
+
+impl Credit {
+    fn received(&mut self, id: u32, len: usize, window: u32, out: &mut Vec<u8>) {
+        self.0 += u32::try_from(len).expect("a frame");
+        if self.0 >= window / 2 {
+            put_frame(out, kind::WINDOW_UPDATE, 0, id, &self.0.to_be_bytes());
+            self.0 = 0;
         }
     }
 }

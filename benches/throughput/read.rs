@@ -89,6 +89,7 @@ fn list(options: &Options, service: &Service, raw: &Raw<'_>) {
 fn export(service: &Service, raw: &Raw<'_>, rows: u32) {
     heading("PostgreSQL: ExportCsv of a whole tenant against psql \\copy of the same columns");
     let copied = raw.copy_out_rate(rows as usize);
+    service.forget_peak();
     let before = service.usage();
     let start = Instant::now();
     let request = ExportCsvRequest { parent: sample::TENANT.to_owned(), ..ExportCsvRequest::default() };

@@ -22,7 +22,7 @@ pub struct Usage {
     pub cpu: Duration,
     /// Resident memory now, in bytes.
     pub resident: u64,
-    /// The most that it ever was, in bytes.
+    /// The most that it ever was, or was since that was [forgotten](Service::forget_peak), in bytes.
     pub peak: u64,
 }
 
@@ -45,6 +45,11 @@ impl Service {
             lines.filter(|line| !line.contains("\"INFO\"")).for_each(|line| eprintln!("service: {line}"))
         });
         Self { process, address }
+    }
+
+    /// Has the peak of its memory count from now on.
+    pub fn forget_peak(&self) {
+        fs::write(format!("/proc/{}/clear_refs", self.process.id()), "5").expect("our own process");
     }
 
     pub fn usage(&self) -> Usage {
