@@ -39,9 +39,9 @@
 //! 1. `rpc::stack` gives the call an id and a span; `auth::authenticate` finds out who calls.
 //! 2. The service parses the scopes, `auth::authorize` makes a `Permit<Record>` or says which claim is missing, `rpc::decode`
 //!    collects every violation or makes a draft.
-//! 3. `ingest::handle` has a `model::Entry` commit to the body with a fresh salt, and takes room in the queue, or answers
-//!    `QUEUE_FULL`; the worker takes what is waiting as one batch. All wait for the worker, so what can be done before or
-//!    after it is done on the callers' threads.
+//! 3. `ingest::handle` takes room in the queue, or answers `QUEUE_FULL`, and makes a `model::Entry`, which commits to the
+//!    body with a fresh salt; the worker takes what is waiting as one batch. All wait for the worker, so what can be done
+//!    before or after it is done on the callers' threads.
 //! 4. `store::append` opens one transaction: on what it remembers of the logs it lets its `plan` give each entry its leaf,
 //!    has the trees grow by them, moves the heads, inserts the rows and the tiles that are finished, commits. Where a head
 //!    has moved or an id is taken, it does so once more with the heads locked and the ids looked up; then an entry may get

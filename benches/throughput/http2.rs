@@ -1,4 +1,4 @@
-//! The client's side of one HTTP/2 connection, with as much of RFC 9113 as unary gRPC calls need. The load shares two
+//! The client's side of one HTTP/2 connection, with as much of RFC 9113 as gRPC calls of one request need. The load shares two
 //! processors with what it measures, as `pgbench` does, and a client for all purposes would take a tenth of them.
 
 use std::{collections::HashMap, net::SocketAddr};
@@ -190,7 +190,7 @@ impl Connection {
         self.credit.received(0, len, WINDOW, &mut self.out);
     }
 
-    /// A call that failed has no message before its trailers.
+    /// A unary call that failed has no message before its trailers. Whoever reads a stream sees to it that it is whole.
     fn end(&mut self, id: u32) -> Reply {
         let call = self.calls.remove(&id).expect("a stream under way");
         assert!(call.received > 0, "a call failed");

@@ -17,6 +17,8 @@ use crate::{
 
 /// The events of one page, and how many callers ask for pages.
 const PAGE: i32 = 50;
+/// Less than a row of the export has.
+const ROW_BYTES: usize = 400;
 const READERS: usize = 8;
 
 /// Pages of a project against the query for a page and the one for its notes through `pgbench` (the service asks the second one
@@ -95,6 +97,7 @@ fn export(service: &Service, raw: &Raw<'_>, rows: u32) {
     let request = ExportCsvRequest { parent: sample::TENANT.to_owned(), ..ExportCsvRequest::default() };
     let outcome = once(service, "ExportCsv", framed(&request));
     let rate = f64::from(rows) / start.elapsed().as_secs_f64();
+    assert!(outcome.bytes > rows as usize * ROW_BYTES, "the export broke off after {} bytes", outcome.bytes);
     line(&format!("{rows} rows, {} MiB", outcome.bytes >> 20), rate, "rows/s", copied, "\\copy");
     let grown = service.usage().peak.saturating_sub(before.resident);
     println!("      resident memory grew by at most {} MiB", grown >> 20);

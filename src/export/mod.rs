@@ -84,7 +84,7 @@ pub enum ExportError {
     /// The checkpoint for its manifest could not be had.
     #[error(transparent)]
     Prove(#[from] ProveError),
-    /// No random bytes, or the manifest cannot be written.
+    /// The clock is out of range, or the manifest cannot be written.
     #[error("{0}")]
     Internal(String),
 }

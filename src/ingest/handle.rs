@@ -10,13 +10,16 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     auth::{Annotate, Permit, Record},
-    model::{Callers, Draft, Entry, EventDraft, EventReceipt, NoteDraft, NoteReceipt, Receipt, Rejection},
+    model::{
+        Actor, CallerKey, Callers, Draft, Entry, EventDraft, EventReceipt, NoteDraft, NoteReceipt, Receipt, Rejection,
+        salt, salts,
+    },
 };
 
 use super::{
     batch::{BatchBounds, Message, Submission},
     commit::{self, Log},
-    room::Room,
+    room::{Place, Room},
 };
 
 /// Why something was not recorded.
@@ -107,17 +110,22 @@ impl Ingest {
 
     /// Records events, all or none. The reply follows the commit, in the order of `work`.
     pub async fn record(&self, work: Vec<(Permit<Record>, EventDraft)>) -> Result<Vec<EventReceipt>, IngestError> {
-        let entry = |(permit, draft): (Permit<Record>, EventDraft)| {
-            Entry::new(permit.scope().clone(), permit.principal().clone(), Draft::Event(draft))
-        };
-        let receipts = self.append(work.into_iter().map(entry).collect()).await?;
+        let Some((first, _)) = work.first() else { return Ok(Vec::new()) };
+        let admitted = self.admit(first.principal(), work.len())?;
+        let salts = salts(work.len()).map_err(no_salt)?;
+        let entries = work.into_iter().zip(salts).map(|((permit, draft), salt)| {
+            Entry::new(permit.scope().clone(), permit.principal().clone(), Draft::Event(draft), salt)
+        });
+        let receipts = self.append(admitted, entries.collect()).await?;
         receipts.into_iter().map(event_receipt).collect()
     }
 
     /// Adds a note. The reply follows the commit.
     pub async fn annotate(&self, permit: Permit<Annotate>, draft: NoteDraft) -> Result<NoteReceipt, IngestError> {
+        let admitted = self.admit(permit.principal(), 1)?;
         let (scope, recorder) = (permit.scope().clone(), permit.principal().clone());
-        let receipts = self.append(vec![Entry::new(scope, recorder, Draft::Note(draft))]).await?;
+        let entry = Entry::new(scope, recorder, Draft::Note(draft), salt().map_err(no_salt)?);
+        let receipts = self.append(admitted, vec![entry]).await?;
         receipts.into_iter().next().ok_or_else(mismatch).and_then(note_receipt)
     }
 
@@ -151,10 +159,17 @@ impl Ingest {
         self.room.left()
     }
 
-    async fn append(&self, entries: Vec<Entry>) -> Result<Vec<Receipt>, IngestError> {
-        let Some(first) = entries.first() else { return Ok(Vec::new()) };
-        let caller = self.callers.key(&first.recorder);
-        let place = self.room.take(caller, entries.len())?;
+    /// Takes room for so many entries of a caller. It comes before any work on them, because whoever is refused should cost nothing.
+    fn admit(&self, recorder: &Actor, entries: usize) -> Result<(CallerKey, Place), IngestError> {
+        let caller = self.callers.key(recorder);
+        Ok((caller, self.room.take(caller, entries)?))
+    }
+
+    async fn append(
+        &self,
+        (caller, place): (CallerKey, Place),
+        entries: Vec<Entry>,
+    ) -> Result<Vec<Receipt>, IngestError> {
         let (reply, answer) = oneshot::channel();
         let queue = self.queue_of(&entries);
         let submission = Submission::new(caller, entries, reply, place);
@@ -163,6 +178,10 @@ impl Ingest {
         let (receipts, _entries) = answer.await.map_err(dropped)?;
         receipts
     }
+}
+
+fn no_salt(error: getrandom::Error) -> IngestError {
+    IngestError::Unavailable(format!("no random bytes: {error}"))
 }
 
 /// Which of `count` workers a tenant goes to.

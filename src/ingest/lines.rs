@@ -152,7 +152,7 @@ mod tests {
             let id = EventId::at(Timestamp::from_timestamp(0, 0).unwrap(), [0; 10]).unwrap();
             let text = |at| if at == 0 { format!("{caller} {number}|{}", "x".repeat(bytes)) } else { String::new() };
             let note = |at| NoteDraft { id, id_origin: IdOrigin::Client, event_id: id, text: text(at) };
-            let entry = |at| Entry::new(Scope::new("a", None).unwrap(), actor.clone(), Draft::Note(note(at)));
+            let entry = |at| Entry::new(Scope::new("a", None).unwrap(), actor.clone(), Draft::Note(note(at)), [0; 16]);
             let key = self.keys.key(&actor);
             let place = self.room.take(key, 1).unwrap_or_else(|error| panic!("{error}"));
             let (reply, answer) = oneshot::channel();

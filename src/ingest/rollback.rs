@@ -6,7 +6,7 @@ use crate::{
     auth::authorize::the_service,
     model::{
         ActionType, Actor, ActorType, Clock, Content, Draft, Entry, EventDraft, IdOrigin, NoIdError, Rejection,
-        Resource, Scope, TimeId, TraceIdOrigin,
+        Resource, Scope, TimeId, TraceIdOrigin, salt,
     },
     store::{EpochState, StoreError, Writer},
 };
@@ -72,6 +72,9 @@ pub enum AcknowledgeError {
     /// There is no id for the event.
     #[error(transparent)]
     Id(#[from] NoIdError),
+    /// There is no salt for it.
+    #[error("no random bytes: {0}")]
+    Random(#[from] getrandom::Error),
 }
 
 /// Records the acknowledgement in the log itself, and then begins the log's next epoch. In that
@@ -132,5 +135,5 @@ fn entry(clock: &dyn Clock, acknowledgement: &Acknowledgement) -> Result<Entry, 
         trace_id_origin: TraceIdOrigin::Client,
     };
     // Nobody has authenticated the operator: the name is what they say.
-    Ok(Entry::new(scope.clone(), the_service(), Draft::Event(draft)))
+    Ok(Entry::new(scope.clone(), the_service(), Draft::Event(draft), salt()?))
 }

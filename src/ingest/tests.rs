@@ -177,7 +177,7 @@ async fn one_caller_that_is_rejected_leaves_no_trace_and_no_hole_among_its_neigh
     let mut writer = bench.writer();
     let entry = |draft: EventDraft| {
         let (scope, recorder) = (permit().scope().clone(), permit().principal().clone());
-        Entry::new(scope, recorder, crate::model::Draft::Event(draft))
+        Entry::new(scope, recorder, crate::model::Draft::Event(draft), [0; 16])
     };
     let mut differing = draft(1, IdOrigin::Client);
     differing.action = ActionType::Delete;

@@ -4,7 +4,6 @@ use super::{
     event::{Actor, Draft, Salt},
     leaf::{self, Hash},
     name::Scope,
-    random,
 };
 
 /// A draft with where it goes and who says so: one line of work for the append path.
@@ -16,22 +15,50 @@ pub struct Entry {
     pub recorder: Actor,
     /// What to append.
     pub draft: Draft,
-    /// What the body is salted with, if this gets a place in the log.
-    pub salt: Salt,
-    /// SHA-256 of the salt and the encoded body.
-    pub body_commitment: Hash,
+    salt: Salt,
+    body_commitment: Hash,
+}
+
+/// A salt for a body. It is the operating system's random bytes, because a generator's state, seen in the memory of the process, would tell the
+/// salts of bodies that have been erased since it was seeded.
+///
+/// # Errors
+/// If the system gives none.
+pub fn salt() -> Result<Salt, getrandom::Error> {
+    let mut salt = Salt::default();
+    getrandom::fill(&mut salt)?;
+    Ok(salt)
+}
+
+/// The same for so many bodies, of one read.
+///
+/// # Errors
+/// As [`salt`].
+pub fn salts(count: usize) -> Result<Vec<Salt>, getrandom::Error> {
+    let mut salts = vec![Salt::default(); count];
+    getrandom::fill(salts.as_flattened_mut())?;
+    Ok(salts)
 }
 
 impl Entry {
     /// Commits to the draft's body with a fresh salt. It happens here, on the caller's thread, because everybody waits for the one that
     /// appends.
-    pub fn new(scope: Scope, recorder: Actor, draft: Draft) -> Self {
-        let salt = random::bytes();
+    pub fn new(scope: Scope, recorder: Actor, draft: Draft, salt: Salt) -> Self {
         let body_commitment = match &draft {
             Draft::Event(draft) => leaf::event_commitment(&salt, &draft.content, &recorder),
             Draft::Note(draft) => leaf::note_commitment(&salt, &recorder, &draft.text),
         };
         Self { scope, recorder, draft, salt, body_commitment }
+    }
+
+    /// What the body is salted with, if this gets a place in the log.
+    pub fn salt(&self) -> &Salt {
+        &self.salt
+    }
+
+    /// SHA-256 of the salt and the encoded body.
+    pub fn body_commitment(&self) -> &Hash {
+        &self.body_commitment
     }
 
     /// About as many bytes as the entry takes; never less than its text.
@@ -45,17 +72,14 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
-    use crate::model::{ActorType, IdOrigin, NoteDraft, TimeId};
 
     #[test]
-    fn the_same_body_is_never_committed_to_in_the_same_way() {
-        let recorder = Actor { kind: ActorType::User, id: "ann".to_owned(), name: String::new() };
-        let id = TimeId::at(chrono::DateTime::UNIX_EPOCH, [0; 10]).unwrap();
-        let note = NoteDraft { id, id_origin: IdOrigin::Client, event_id: id, text: "moved".to_owned() };
-        let entry = || Entry::new(Scope::new("acme", None).unwrap(), recorder.clone(), Draft::Note(note.clone()));
-        let (one, other) = (entry(), entry());
-        assert_eq!(one.body_commitment, leaf::note_commitment(&one.salt, &recorder, "moved"));
-        assert_ne!(one.body_commitment, other.body_commitment);
+    fn no_two_salts_are_equal() {
+        let mut all: BTreeSet<Salt> = salts(1000).unwrap().into_iter().collect();
+        all.extend((0..10).map(|_| salt().unwrap()));
+        assert_eq!(all.len(), 1010);
     }
 }

@@ -25,7 +25,7 @@ pub mod wire;
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use crowd::{CallerKey, Callers, Crowd};
 pub use encoder::Encoder;
-pub use entry::Entry;
+pub use entry::{Entry, salt, salts};
 pub use event::{
     ActionType, Actor, ActorType, Content, Draft, Erasure, Event, EventBody, EventDraft, EventReceipt, FieldChange,
     IdOrigin, NoteBody, NoteDraft, NoteReceipt, Receipt, RequestContext, Resource, Salt, Sealed, TraceIdOrigin,

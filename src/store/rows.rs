@@ -139,7 +139,7 @@ impl<'a> NewEvent<'a> {
             changes: if changes.is_empty() { "[]".into() } else { to_json(changes)?.into() },
             context: context.as_ref().map(to_json).transpose()?,
             attributes: if attributes.is_empty() { "{}".into() } else { to_json(attributes)?.into() },
-            salt: &entry.salt,
+            salt: entry.salt(),
             body_commitment: &seal.sealed.body_commitment,
             leaf_hash: &seal.leaf_hash,
         })
@@ -217,7 +217,7 @@ impl<'a> NewNote<'a> {
             author_id: &author.id,
             author_name: &author.name,
             text: &draft.text,
-            salt: &entry.salt,
+            salt: entry.salt(),
             body_commitment: &seal.sealed.body_commitment,
             leaf_hash: &seal.leaf_hash,
         }

@@ -1,12 +1,13 @@
 //! What it takes to build the service: in the image, and with the oldest Rust that it names.
 
 use std::{
+    collections::BTreeSet,
     env, fs,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
 
-use toml::Table;
+use toml::{Table, Value};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -41,6 +42,18 @@ fn the_image_is_built_from_all_that_cargo_wants_to_see() {
     let Output { status, stdout, stderr } = metadata.output().unwrap();
     assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
     assert!(String::from_utf8_lossy(&stdout).contains(r#""kind":["bin"]"#), "the binary is missing");
+}
+
+#[test]
+fn the_lock_file_of_the_fuzz_targets_has_all_that_the_crate_depends_on() {
+    let (package, lock): (Table, Table) =
+        (text("Cargo.toml").parse().unwrap(), text("fuzz/Cargo.lock").parse().unwrap());
+    let ours = lock["package"].as_array().unwrap().iter().find(|package| package["name"].as_str() == Some("auditlog"));
+    // Where several versions are locked, a version follows the name.
+    let name = |locked: &Value| locked.as_str().unwrap().split(' ').next().unwrap().to_owned();
+    let locked: BTreeSet<String> = ours.unwrap()["dependencies"].as_array().unwrap().iter().map(name).collect();
+    let named = ["dependencies", "build-dependencies"].map(|part| package[part].as_table().unwrap().keys().cloned());
+    assert_eq!(locked, named.into_iter().flatten().collect(), "run `cargo metadata` in fuzz/");
 }
 
 /// Of a version, as far as it says: 1.91 is 1.91.0.

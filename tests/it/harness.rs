@@ -90,8 +90,9 @@ impl Database {
         }
     }
 
-    /// With its schema, as `auditlog migrate` makes it. On PostgreSQL it is a copy, which takes a third of the time.
-    pub fn migrated(backend: Backend) -> Arc<Self> {
+    /// For a service that shall start at once: on PostgreSQL a copy of a database with its schema, which takes a third of the time. What
+    /// the first start makes of an empty one is tested on those of [`Self::create`].
+    pub fn for_service(backend: Backend) -> Arc<Self> {
         match backend {
             Backend::Sqlite => Self::create(backend),
             Backend::Postgres => Self::at(Cluster::shared().copy_database(migrate)),
@@ -147,7 +148,7 @@ impl TestApp {
 
     /// With other settings than the default ones.
     pub async fn start_with(backend: Backend, change: impl FnOnce(&mut Config)) -> Self {
-        Self::start_on(Database::migrated(backend), change).await
+        Self::start_on(Database::for_service(backend), change).await
     }
 
     /// On a database which may have been another service's, or still is.

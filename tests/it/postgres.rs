@@ -23,11 +23,12 @@ const BIN_DIR: &str = "AUDITLOG_TEST_POSTGRES_BIN";
 const MEMORY: &str = "/dev/shm";
 
 /// Makes a cluster and starts it, says where, waits for the pipe to close, and cleans up. Nothing in it is worth a flush.
-/// `$3` is a folder to make it in, if that has 6 GiB of room: hundreds of databases are hundreds of thousands of files.
+/// `$3` is a folder to make it in, if that has 6 GiB of room, and memory 8: hundreds of databases are hundreds of thousands of files.
 const WATCH: &str = r#"
 set -eu
 room=$(df -Pk "$3" 2>/dev/null | awk 'NR == 2 { print $4 }')
-[ "${room:-0}" -lt 6291456 ] || export TMPDIR="$3"
+free=$(awk '$1 == "MemAvailable:" { print $2 }' /proc/meminfo 2>/dev/null || true)
+[ "${room:-0}" -lt 6291456 ] || [ "${free:-0}" -lt 8388608 ] || export TMPDIR="$3"
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir"

@@ -157,7 +157,7 @@ fn content(content: &Content) {
 /// The draft as the store would give it back.
 fn sealed(scope: &Scope, draft: &EventDraft) -> Event {
     let recorder = Actor { kind: ActorType::Service, id: "svc".to_owned(), name: String::new() };
-    let entry = Entry::new(scope.clone(), recorder.clone(), Draft::Event(draft.clone()));
+    let entry = Entry::new(scope.clone(), recorder.clone(), Draft::Event(draft.clone()), [0; 16]);
     assert!(entry.encoded_bound() >= draft.content.message.len());
     Event {
         name: EventName { scope: scope.clone(), id: draft.id },

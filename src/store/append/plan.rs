@@ -164,7 +164,7 @@ impl<'a> Plan<'a> {
     fn place_event(&mut self, entry: &'a Entry, draft: &EventDraft) -> EventReceipt {
         let name = name(entry, draft.id);
         let kind = &draft.content.resource.kind;
-        let leaf = leaf::event_leaf(&name, draft.action, kind, self.now, &entry.body_commitment);
+        let leaf = leaf::event_leaf(&name, draft.action, kind, self.now, entry.body_commitment());
         let sealed = self.place(entry, &leaf);
         let at = self.placed.len() - 1;
         log_mut(&mut self.logs, entry).new_events.insert(draft.id, at);
@@ -214,7 +214,7 @@ impl<'a> Plan<'a> {
     }
 
     fn place_note(&mut self, event: &EventName, entry: &'a Entry, draft: &NoteDraft) -> UpdateNote {
-        let leaf = leaf::note_leaf(event, draft.id, self.now, &entry.body_commitment);
+        let leaf = leaf::note_leaf(event, draft.id, self.now, entry.body_commitment());
         self.place(entry, &leaf);
         let at = self.placed.len() - 1;
         let log = log_mut(&mut self.logs, entry);
@@ -225,7 +225,7 @@ impl<'a> Plan<'a> {
 
     fn place(&mut self, entry: &'a Entry, leaf: &[u8]) -> Sealed {
         let log = log_mut(&mut self.logs, entry);
-        let body_commitment = entry.body_commitment;
+        let body_commitment = *entry.body_commitment();
         let sealed = Sealed { record_time: self.now, leaf_index: log.size(), body_commitment };
         let leaf_hash = leaf::leaf_hash(leaf);
         log.leaves.push(leaf_hash);
@@ -317,7 +317,7 @@ fn receipt(name: &EventName, sealed: &Sealed) -> EventReceipt {
 }
 
 fn note(entry: &Entry, draft: &NoteDraft, seal: &Seal) -> UpdateNote {
-    let body = NoteBody { author: entry.recorder.clone(), text: draft.text.clone(), salt: entry.salt };
+    let body = NoteBody { author: entry.recorder.clone(), text: draft.text.clone(), salt: *entry.salt() };
     UpdateNote { id: draft.id, sealed: seal.sealed, body: Some(body) }
 }
 
