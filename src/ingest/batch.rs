@@ -12,8 +12,8 @@ pub(super) enum Message {
     Close,
 }
 
-/// What a caller is told. The entries go back with it, because everybody waits for the worker, and nobody for a caller who takes apart what
-/// they have made.
+/// What a caller is told. The entries go back with it: everybody waits for the worker, and nobody for a caller who takes
+/// apart what they have made.
 pub(super) type Answer = (Result<Vec<Receipt>, IngestError>, Vec<Entry>);
 
 /// One caller's entries, and where the answer goes.

@@ -19,8 +19,8 @@ pub struct Entry {
     body_commitment: Hash,
 }
 
-/// A salt for a body. It is the operating system's random bytes, because a generator's state, seen in the memory of the process, would tell the
-/// salts of bodies that have been erased since it was seeded.
+/// A salt for a body. It is the operating system's random bytes, because a generator's state, seen in the memory of the
+/// process, would tell the salts of bodies that have been erased since it was seeded.
 ///
 /// # Errors
 /// If the system gives none.
@@ -41,8 +41,8 @@ pub fn salts(count: usize) -> Result<Vec<Salt>, getrandom::Error> {
 }
 
 impl Entry {
-    /// Commits to the draft's body with a fresh salt. It happens here, on the caller's thread, because everybody waits for the one that
-    /// appends.
+    /// Commits to the draft's body with `salt`, which must be [fresh](salt()). It happens here, on the caller's thread, because
+    /// everybody waits for the one that appends.
     pub fn new(scope: Scope, recorder: Actor, draft: Draft, salt: Salt) -> Self {
         let body_commitment = match &draft {
             Draft::Event(draft) => leaf::event_commitment(&salt, &draft.content, &recorder),
