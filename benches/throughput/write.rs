@@ -48,7 +48,9 @@ fn half_load(service: &Service, rate: f64, raw: &Raw<'_>, raw_rate: f64, time: D
     let latencies = raw.insert_latencies(32, raw_rate, time);
     let print = |of: &str, rate: f64, latencies: &Latencies| {
         let [p50, p99, most] = [0.5, 0.99, 1.0].map(|share| latencies.percentile(share));
-        println!("  at half of {of} rate ({rate:.0}/s): latency p50 {p50:.2} ms, p99 {p99:.2} ms, at most {most:.2} ms");
+        println!(
+            "  at half of {of} rate ({rate:.0}/s): latency p50 {p50:.2} ms, p99 {p99:.2} ms, at most {most:.2} ms"
+        );
     };
     print("that", outcome.per_second(), &outcome.latencies);
     print("pgbench's", raw_rate, &latencies);

@@ -93,6 +93,7 @@ impl Store {
         let pool = Pool::builder()
             .max_size(settings.pool_size)
             .min_idle(Some(1))
+            .test_on_check_out(false)
             .connection_timeout(settings.timeout)
             .build(Readers(target.clone()))?;
         let turns = Arc::new(Semaphore::new(settings.pool_size as usize));
@@ -224,7 +225,7 @@ fn read_once_more<T>(
     target: &Target,
     read: impl Fn(&mut AnyConnection) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    // The pool would try for as long as a read may wait, and nobody puts a file back that fast.
+    // The pool would try to connect for as long as a read may wait, and nobody puts a file back that fast.
     target.require_in_place()?;
     let mut connection = pool.get()?;
     match read(&mut connection) {

@@ -205,14 +205,18 @@ fn replica_to_freeze(database: &Arc<Database>, settings: &[(&str, &str)]) -> Chi
     ChildServer::serve(database, &[&[("AUDITLOG_DATABASE_URL", url.as_str())], settings].concat())
 }
 
-/// Waits until a session of the replica is in the state that `condition` describes.
-async fn until_session(sql: &mut Sql, condition: &str) {
+/// Waits until a session of the replica is in the state that `condition` describes, and tells its process.
+async fn until_session(sql: &mut Sql, condition: &str) -> String {
     let query = format!(
-        "SELECT (count(*) > 0)::text AS value FROM pg_stat_activity WHERE datname = current_database() \
+        "SELECT coalesce(min(pid)::text, '') AS value FROM pg_stat_activity WHERE datname = current_database() \
          AND application_name = 'frozen' AND {condition}"
     );
     let start = Instant::now();
-    while sql.value(&query) == "false" {
+    loop {
+        let process = sql.value(&query);
+        if !process.is_empty() {
+            return process;
+        }
         assert!(start.elapsed() < EVER, "no session of the replica was ever {condition}: {:?}", sql.values(
             "SELECT concat_ws(' ', application_name, state, wait_event_type, wait_event, backend_xid, left(query, 30)) AS value \
              FROM pg_stat_activity WHERE datname = current_database()"));
@@ -247,14 +251,15 @@ async fn a_replica_frozen_with_a_head_in_its_hand_holds_the_tenant_for_seconds()
     // A note is written the careful way. Its transaction is stopped at the head, its replica is frozen there, and then
     // gets the head.
     let (mut holder, mut sql) = (Sql::open(&database), Sql::open(&database));
-    holder.run("BEGIN; SELECT FROM tree_heads FOR UPDATE");
+    holder.run("BEGIN; SELECT FROM tree_heads WHERE tenant_id = 'x' FOR UPDATE");
     let request = AddUpdateNoteRequest { name: name.clone(), text: "why".to_owned(), note_id: id_at(PAST_MILLIS, 5) };
     let mut client = client.clone();
     let noted = tokio::spawn(async move { client.add_update_note(Caller::root().call(request)).await });
-    until_session(&mut sql, "wait_event_type = 'Lock'").await;
+    let stopped = until_session(&mut sql, "wait_event_type = 'Lock'").await;
     frozen.signal("STOP");
     holder.run("COMMIT");
-    until_session(&mut sql, "state = 'idle in transaction'").await;
+    // This very session: the replica may have others that it is frozen in.
+    until_session(&mut sql, &format!("pid = {stopped} AND state = 'idle in transaction'")).await;
 
     let start = Instant::now();
     assert_recorded_soon(&other, T).await;
@@ -291,10 +296,11 @@ async fn a_replica_frozen_in_a_copy_holds_ids_for_seconds_and_no_tenant() {
         id_at(PAST_MILLIS, 1100)
     ));
     let sent = send(batch.clone());
-    until_session(&mut sql, "wait_event_type = 'Lock' AND query LIKE 'COPY%'").await;
+    let stopped = until_session(&mut sql, "wait_event_type = 'Lock' AND query LIKE 'COPY%'").await;
     frozen.signal("STOP");
     holder.run("ROLLBACK");
-    until_session(&mut sql, "state = 'active' AND wait_event = 'ClientRead' AND backend_xid IS NOT NULL").await;
+    let waits_for_rows = "state = 'active' AND wait_event = 'ClientRead' AND backend_xid IS NOT NULL";
+    until_session(&mut sql, &format!("pid = {stopped} AND {waits_for_rows}")).await;
 
     let start = Instant::now();
     other.record(&Caller::root(), T, event("k", "1")).await.unwrap();
