@@ -175,8 +175,8 @@ async fn a_frame_larger_than_allowed_puts_its_sender_out() {
 /// With the store locked, one caller fills their share of the queue; then another comes.
 #[tokio::test]
 async fn another_caller_has_room_in_a_flooded_queue_and_is_in_the_next_transaction() {
-    const ROOM: usize = 400;
-    const BATCH: usize = 50;
+    const ROOM: usize = 200;
+    const BATCH: usize = 25;
     let database = Database::create(Backend::Postgres);
     let app = TestApp::start_on(database.clone(), |config| {
         config.append.queue_events = ROOM;

@@ -17,6 +17,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
+    time::Instant,
 };
 
 use crate::postgres::Cluster;
@@ -127,6 +128,19 @@ pub fn write_key(path: &Path, seed: u8) {
     file.write_all(CheckpointKey::from_seed(&[seed; 32]).to_text().as_bytes()).unwrap();
 }
 
+/// How often the store had been asked, and when that was.
+pub struct Asked {
+    pub statements: u64,
+    at: Instant,
+}
+
+impl Asked {
+    /// The most statements that the probe of the store's health has made since.
+    pub fn probes(&self) -> u64 {
+        1 + self.at.elapsed().as_secs()
+    }
+}
+
 /// A service of its own, on a store of its own.
 pub struct TestApp {
     pub client: Client,
@@ -184,6 +198,18 @@ impl TestApp {
     /// How many statements the store has run.
     pub fn statements(&self) -> u64 {
         (self.statements)()
+    }
+
+    /// The same with the time, for [`Self::assert_not_asked_since`].
+    pub fn asked(&self) -> Asked {
+        Asked { statements: self.statements(), at: Instant::now() }
+    }
+
+    /// Asserts that nobody has asked the store since, but for the probe of its health, once a second.
+    #[track_caller]
+    pub fn assert_not_asked_since(&self, before: &Asked) {
+        let statements = self.statements() - before.statements;
+        assert!(statements <= before.probes(), "a denied call made a query: {statements} statements");
     }
 
     /// Begins the shutdown, and lets the caller await its end.

@@ -9,14 +9,10 @@ use diesel::{
 
 use crate::harness::{Backend, Database, TestApp};
 
-/// A service that waits for its store for a moment only: on PostgreSQL somewhat longer, because whatever it does is
-/// bounded by that, its start included.
+/// A service that waits for its store for a moment only. It bounds whatever the service does, its start included.
 pub async fn start_impatient(backend: Backend) -> TestApp {
-    let timeout = match backend {
-        Backend::Sqlite => Duration::from_millis(100),
-        Backend::Postgres => Duration::from_secs(1),
-    };
-    TestApp::start_with(backend, |config| config.database.statement_timeout = timeout).await
+    const MOMENT: Duration = Duration::from_secs(1);
+    TestApp::start_with(backend, |config| config.database.statement_timeout = MOMENT).await
 }
 
 /// A connection of somebody else.
@@ -86,8 +82,14 @@ impl Away {
     fn close(database: &Database) -> Self {
         let (server, name) = database.url.rsplit_once('/').unwrap();
         let mut admin = PgConnection::establish(&format!("{server}/postgres")).unwrap();
-        let turn_out = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
-        admin.batch_execute(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false; {turn_out}")).unwrap();
+        // One after the other: in one batch the first would be in force only with the second, and whoever was turned out would be
+        // back before that.
+        for sql in [
+            format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"),
+            format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"),
+        ] {
+            admin.batch_execute(&sql).unwrap();
+        }
         Self::Closed(admin, name.to_owned())
     }
 }

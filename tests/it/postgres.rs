@@ -57,7 +57,7 @@ impl Cluster {
     /// The one that all tests of this process share.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
-        SHARED.get_or_init(|| Self::start_in(MEMORY, ""))
+        SHARED.get_or_init(|| Self::start_in(MEMORY, "-c autovacuum=off -c full_page_writes=off"))
     }
 
     /// One more, on a disk, with further options for the server.

@@ -294,7 +294,8 @@ fn break_recording(app: &TestApp) {
 fn mend_recording(app: &TestApp) {
     app.database.execute(match app.database.backend {
         Backend::Sqlite => "DROP TRIGGER broken",
-        Backend::Postgres => "DROP TRIGGER broken ON events",
+        // Locked first, as in `Database::change`.
+        Backend::Postgres => "LOCK TABLE events; DROP TRIGGER broken ON events",
     });
 }
 

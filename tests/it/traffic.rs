@@ -134,7 +134,7 @@ async fn an_export_that_nobody_reads_ends_and_its_connection_with_it() {
 
 #[tokio::test]
 async fn a_reader_that_stops_costs_the_others_on_its_connection_nothing() {
-    const STALL: Duration = Duration::from_millis(500);
+    const STALL: Duration = Duration::from_secs(2);
     let app = TestApp::start_with(Backend::Sqlite, |config| config.traffic.export_stall = STALL).await;
     record_much(&app).await;
     let mut client = narrow_client(&app).await;

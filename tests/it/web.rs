@@ -155,7 +155,7 @@ async fn without_allowed_origins_no_page_may_call(#[values(Backend::Sqlite, Back
 #[rstest]
 #[tokio::test]
 async fn an_old_connection_is_asked_to_go(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
-    let max_age = std::time::Duration::from_millis(50);
+    let max_age = std::time::Duration::from_millis(500);
     let app = TestApp::start_with(backend, |config| config.connection.max_age = Some(max_age)).await;
     // A server that lets a connection grow old keeps it open until its client goes; this one ends it by itself.
     let stream = tokio::net::TcpStream::connect(app.address).await.unwrap();

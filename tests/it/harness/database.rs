@@ -59,10 +59,16 @@ impl Database {
 
     /// Makes an event unreadable, as a damaged disk would: its changes are no list any more.
     pub fn damage(&self, event_id: &str) {
+        self.change(event_id, "changes = '{}'");
+    }
+
+    /// Changes an event, once nothing forbids it any more.
+    pub fn change(&self, event_id: &str, set: &str) {
         let allow = match self.backend {
             Backend::Sqlite => "DROP TRIGGER events_only_erasure",
-            Backend::Postgres => "DROP TRIGGER events_only_erasure ON events",
+            // Locked first: without that the server takes the partitions before the table, and everybody else the other way around.
+            Backend::Postgres => "LOCK TABLE events; DROP TRIGGER events_only_erasure ON events",
         };
-        self.execute(&format!("{allow}; UPDATE events SET changes = '{{}}' WHERE event_id = '{event_id}'"));
+        self.execute(&format!("{allow}; UPDATE events SET {set} WHERE event_id = '{event_id}'"));
     }
 }
