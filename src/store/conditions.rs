@@ -1,14 +1,19 @@
-//! Conditions that diesel has no words for.
+//! Conditions that diesel has no words for, and the columns of an event, for which it has too many.
+
+use std::sync::LazyLock;
 
 use diesel::{
-    AppearsOnTable, Expression, QueryResult, SelectableExpression,
+    AppearsOnTable, Expression, QueryDsl as _, QueryResult, SelectableExpression, SelectableHelper as _,
+    dsl::{AsSelect, SqlTypeOf},
     expression::{ValidGrouping, is_aggregate},
+    pg::Pg,
     query_builder::{AstPass, QueryFragment, QueryId},
     sql_types::{BigInt, Bool, Text},
 };
 
 use super::{
     conn::MultiBackend,
+    rows::EventRow,
     schema::events,
     types::{Id, SqlUuid},
 };
@@ -86,11 +91,29 @@ impl QueryFragment<MultiBackend> for HasNotes {
     }
 }
 
-/// What diesel wants to know of a condition on `events`. The statement's text is its identity: columns and operators vary.
-macro_rules! condition_on_events {
-    ($($name:ident),+) => {$(
+/// The columns of an [`EventRow`], as [`EventRow::as_select`] names them. It would put each name in quotes anew for every statement.
+#[derive(Debug)]
+pub(super) struct EventColumns;
+
+/// Both stores take a name in double quotes.
+static EVENT_COLUMNS: LazyLock<String> = LazyLock::new(|| {
+    let select = diesel::debug_query::<Pg, _>(&events::table.select(EventRow::as_select())).to_string();
+    let columns = select.strip_prefix("SELECT ").and_then(|rest| rest.split_once(" FROM "));
+    columns.expect("diesel writes SELECT, the columns and FROM").0.to_owned()
+});
+
+impl QueryFragment<MultiBackend> for EventColumns {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, MultiBackend>) -> QueryResult<()> {
+        out.push_sql(&EVENT_COLUMNS);
+        Ok(())
+    }
+}
+
+/// What diesel wants to know of an expression on `events`. The statement's text is its identity: columns and operators vary.
+macro_rules! expression_on_events {
+    ($($name:ident: $sql_type:ty),+) => {$(
         impl Expression for $name {
-            type SqlType = Bool;
+            type SqlType = $sql_type;
         }
         impl SelectableExpression<events::table> for $name {}
         impl AppearsOnTable<events::table> for $name {}
@@ -104,4 +127,9 @@ macro_rules! condition_on_events {
     )+};
 }
 
-condition_on_events!(KeyBound, LeafBound, HasNotes);
+expression_on_events!(
+    KeyBound: Bool,
+    LeafBound: Bool,
+    HasNotes: Bool,
+    EventColumns: SqlTypeOf<AsSelect<EventRow, MultiBackend>>
+);

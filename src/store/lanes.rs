@@ -8,7 +8,7 @@ use diesel::prelude::*;
 use crate::model::{PageQuery, Position};
 
 use super::{
-    conditions::HasNotes,
+    conditions::{EventColumns, HasNotes},
     conn::AnyConnection,
     error::StoreError,
     merge::{Merge, Placed},
@@ -113,8 +113,8 @@ impl<'q> Lanes<'q> {
         stretch: Stretch,
         count: usize,
     ) -> Result<Vec<Placed<NotedRow>>, StoreError> {
-        let rows =
-            walk.filtered(stretch, count).select((EventRow::as_select(), HasNotes::of(self.query.scope.tenant())));
+        let has_notes = HasNotes::of(self.query.scope.tenant());
+        let rows = walk.filtered(stretch, count).select((EventColumns, has_notes));
         let placed = |row: QueryResult<(EventRow, bool)>| {
             let (row, has_notes) = row?;
             Ok((Position::of(row.id()?, row.leaf_index(), self.query.order), (Box::new(row), has_notes)))
