@@ -91,7 +91,7 @@ impl QueryFragment<MultiBackend> for HasNotes {
     }
 }
 
-/// The columns of an [`EventRow`], as [`EventRow::as_select`] names them. It would put each name in quotes anew for every statement.
+/// The columns of an [`EventRow`], as diesel names them, which would put each name in quotes anew for every statement.
 #[derive(Debug)]
 pub(super) struct EventColumns;
 
