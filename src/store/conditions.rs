@@ -93,18 +93,18 @@ impl QueryFragment<MultiBackend> for HasNotes {
 
 /// The columns of an [`EventRow`], as diesel names them, which would put each name in quotes anew for every statement.
 #[derive(Debug)]
-pub(super) struct EventColumns;
+pub(super) struct EventRowColumns;
 
 /// Both stores take a name in double quotes.
-static EVENT_COLUMNS: LazyLock<String> = LazyLock::new(|| {
+static EVENT_ROW_COLUMNS: LazyLock<String> = LazyLock::new(|| {
     let select = diesel::debug_query::<Pg, _>(&events::table.select(EventRow::as_select())).to_string();
     let columns = select.strip_prefix("SELECT ").and_then(|rest| rest.split_once(" FROM "));
     columns.expect("diesel writes SELECT, the columns and FROM").0.to_owned()
 });
 
-impl QueryFragment<MultiBackend> for EventColumns {
+impl QueryFragment<MultiBackend> for EventRowColumns {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, MultiBackend>) -> QueryResult<()> {
-        out.push_sql(&EVENT_COLUMNS);
+        out.push_sql(&EVENT_ROW_COLUMNS);
         Ok(())
     }
 }
@@ -131,5 +131,5 @@ expression_on_events!(
     KeyBound: Bool,
     LeafBound: Bool,
     HasNotes: Bool,
-    EventColumns: SqlTypeOf<AsSelect<EventRow, MultiBackend>>
+    EventRowColumns: SqlTypeOf<AsSelect<EventRow, MultiBackend>>
 );

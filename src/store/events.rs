@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use crate::model::{EventId, EventView, PageQuery, Position, Scope, TimeId, UpdateNote};
 
 use super::{
-    conditions::{EventColumns, HasNotes},
+    conditions::{EventRowColumns, HasNotes},
     conn::AnyConnection,
     error::StoreError,
     lanes::{Lanes, NotedRow, Rows},
@@ -74,7 +74,7 @@ pub(super) fn event(
 ) -> Result<Option<StoredEvent>, StoreError> {
     let row: Option<(EventRow, bool)> = events::table
         .find((scope.tenant(), Id::from(id)))
-        .select((EventColumns, HasNotes::of(scope.tenant())))
+        .select((EventRowColumns, HasNotes::of(scope.tenant())))
         .first(connection)
         .optional()?;
     let in_scope = row.filter(|(event, _)| scope.project().is_none_or(|project| event.project() == project));

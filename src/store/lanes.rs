@@ -8,7 +8,7 @@ use diesel::prelude::*;
 use crate::model::{PageQuery, Position};
 
 use super::{
-    conditions::{EventColumns, HasNotes},
+    conditions::{EventRowColumns, HasNotes},
     conn::AnyConnection,
     error::StoreError,
     merge::{Merge, Placed},
@@ -114,7 +114,7 @@ impl<'q> Lanes<'q> {
         count: usize,
     ) -> Result<Vec<Placed<NotedRow>>, StoreError> {
         let has_notes = HasNotes::of(self.query.scope.tenant());
-        let rows = walk.filtered(stretch, count).select((EventColumns, has_notes));
+        let rows = walk.filtered(stretch, count).select((EventRowColumns, has_notes));
         let placed = |row: QueryResult<(EventRow, bool)>| {
             let (row, has_notes) = row?;
             Ok((Position::of(row.id()?, row.leaf_index(), self.query.order), (Box::new(row), has_notes)))
