@@ -14,7 +14,7 @@ use super::{
     rows::{EventRow, NoteRow},
     schema::{events, update_notes},
     types::Id,
-    walk::Stretch,
+    walk::{Stretch, Walk},
 };
 
 /// How much one page may hold and cost.
@@ -82,27 +82,24 @@ pub(super) fn event(
     Ok(with_notes(connection, scope.tenant(), rows, None)?.pop())
 }
 
-/// One page.
+/// One page. Where its walk may pass over other projects' events than the query's own, nothing of the answer is made of
+/// their places.
 pub(super) fn page(
     connection: &mut AnyConnection,
     query: &PageQuery,
     bounds: PageBounds,
 ) -> Result<EventPage, StoreError> {
-    let mut lanes = Lanes::new(query, connection);
-    let mut page = Filling { query, bounds, events: Vec::new(), bytes: 0 };
-    let (mut after, mut left) = (query.after, bounds.inspected.max(1));
-    let mut window = first_window(bounds.rows).min(left);
-    let mut end = lanes.first_window_end(connection, after, window)?;
-    loop {
-        if let Filled::Full(next) = page.fill(connection, &lanes, Stretch { after, end })? {
-            return Ok(page.ended(next));
+    let lanes = Lanes::new(query, connection);
+    let own = lanes.own();
+    let mut page = Filling::new(query, bounds, own);
+    match (page.take(connection, lanes)?, own) {
+        (Ended::Bound(_), Some(own)) => {
+            // How far it came depends on the others. What there is in the project alone does not.
+            let mut page = Filling::new(query, bounds, None);
+            let ended = page.take(connection, Lanes::of(query, own))?;
+            Ok(page.ended(ended))
         }
-        left -= window;
-        if end.is_none() || left == 0 {
-            return Ok(page.ended(end));
-        }
-        (after, window) = (end, (window * WINDOW_GROWTH).max(SECOND_WINDOW).min(left));
-        end = lanes.next_window_end(connection, after, window)?;
+        (ended, _) => Ok(page.ended(ended)),
     }
 }
 
@@ -114,8 +111,18 @@ fn first_window(rows: usize) -> usize {
 struct Filling<'q> {
     query: &'q PageQuery,
     bounds: PageBounds,
+    /// The walk through the query's project, where the one that fills the page may pass over others'.
+    own: Option<Walk<'q>>,
     events: Vec<StoredEvent>,
     bytes: usize,
+}
+
+/// Why a page ended, and where the next one starts.
+enum Ended {
+    /// It is full, or the walk is at its end.
+    Done(Option<Position>),
+    /// It has inspected as many events as it may.
+    Bound(Option<Position>),
 }
 
 /// How far a stretch filled a page.
@@ -126,7 +133,30 @@ enum Filled {
     NotYet,
 }
 
-impl Filling<'_> {
+impl<'q> Filling<'q> {
+    fn new(query: &'q PageQuery, bounds: PageBounds, own: Option<Walk<'q>>) -> Self {
+        Self { query, bounds, own, events: Vec::new(), bytes: 0 }
+    }
+
+    fn take(&mut self, connection: &mut AnyConnection, mut lanes: Lanes<'q>) -> Result<Ended, StoreError> {
+        let (mut after, mut left) = (self.query.after, self.bounds.inspected.max(1));
+        let mut window = first_window(self.bounds.rows).min(left);
+        let mut end = lanes.first_window_end(connection, after, window)?;
+        loop {
+            if let Filled::Full(next) = self.fill(connection, &lanes, Stretch { after, end })? {
+                return Ok(Ended::Done(next));
+            }
+            left -= window;
+            match end {
+                None => return Ok(Ended::Done(None)),
+                Some(_) if left == 0 => return Ok(Ended::Bound(end)),
+                Some(_) => (),
+            }
+            (after, window) = (end, (window * WINDOW_GROWTH).max(SECOND_WINDOW).min(left));
+            end = lanes.next_window_end(connection, after, window)?;
+        }
+    }
+
     fn fill(
         &mut self,
         connection: &mut AnyConnection,
@@ -143,13 +173,21 @@ impl Filling<'_> {
             match (rows.has_more(connection)?, self.events.len() == self.bounds.rows) {
                 (true, true) => return Ok(Filled::Full(self.last())),
                 (true, false) => (),
-                (false, true) => return Ok(Filled::Full(stretch.end)),
+                (false, true) => return Ok(Filled::Full(self.behind(connection, stretch.end)?)),
                 (false, false) => return Ok(Filled::NotYet),
             }
         }
     }
 
-    fn ended(self, next: Option<Position>) -> EventPage {
+    /// Where a full page goes on whose stretch has no more: at the stretch's end, or, where that may be another project's
+    /// event, behind its own last one, if the project has any more.
+    fn behind(&self, connection: &mut AnyConnection, end: Option<Position>) -> Result<Option<Position>, StoreError> {
+        let Some(own) = self.own else { return Ok(end) };
+        Ok(own.place(connection, self.last(), 1)?.and(self.last()))
+    }
+
+    fn ended(self, ended: Ended) -> EventPage {
+        let (Ended::Done(next) | Ended::Bound(next)) = ended;
         EventPage { events: self.events, bytes: self.bytes, next }
     }
 

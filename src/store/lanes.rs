@@ -47,6 +47,18 @@ impl<'q> Lanes<'q> {
         Self { query, walks: vec![walk], others: Some(walk.apart()).filter(|walks| walks.len() > 1) }
     }
 
+    /// `walk` alone.
+    pub(super) fn of(query: &'q PageQuery, walk: Walk<'q>) -> Self {
+        Self { query, walks: vec![walk], others: None }
+    }
+
+    /// The walk through the project that the query is about, if these walks may pass over events of others.
+    pub(super) fn own(&self) -> Option<Walk<'q>> {
+        let own = self.walks.first()?.within_project()?;
+        let mut walks = self.walks.iter().chain(self.others.iter().flatten());
+        walks.any(|walk| !walk.has_driver_of(&own)).then_some(own)
+    }
+
     /// The last place of the first `window` rows of the driving index; `None` if all of the walk may be taken at once,
     /// because there is no more than that or because every row of it is asked for.
     pub(super) fn first_window_end(

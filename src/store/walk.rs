@@ -49,6 +49,17 @@ impl<'q> Walk<'q> {
         driver::side_by_side(self.query).into_iter().map(|driver| Self { driver, ..self }).collect()
     }
 
+    /// The walk that sees no events but those of the project that the query is about, in an order by time.
+    pub(super) fn within_project(self) -> Option<Self> {
+        let project = self.query.scope.project().filter(|_| self.query.order != Order::Log)?;
+        Some(Self { driver: Driver::Project(project), ..self })
+    }
+
+    /// Whether one index drives both.
+    pub(super) fn has_driver_of(&self, other: &Self) -> bool {
+        self.driver == other.driver
+    }
+
     /// The place of the `count`th row of the driving index behind `after`; `None` if there are fewer.
     pub(super) fn place(
         &self,

@@ -2,7 +2,9 @@
 
 use auditlog::proto::auditlog::v1::{
     AddUpdateNoteRequest, BatchRecordEventsRequest, EventFilter, ExportCsvRequest, GetEventRequest, ListEventsRequest,
+    Order,
 };
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use proptest::{
     prelude::*,
     strategy::ValueTree as _,
@@ -11,6 +13,7 @@ use proptest::{
 use rstest::rstest;
 use tonic::Code;
 use tonic_types::StatusExt as _;
+use uuid::Uuid;
 
 use crate::{
     calls::{Call, every_call},
@@ -229,4 +232,111 @@ async fn rights_end_where_their_scope_ends(
     }
     let listed = app.walk(&caller, list(P)).await;
     assert!(listed.iter().all(|event| event.name.starts_with(&format!("{P}/"))), "{listed:?}");
+}
+
+/// The id in a page token, which is where the next page begins. Only this test may look inside.
+fn position(token: &str) -> Option<String> {
+    let bytes = URL_SAFE_NO_PAD.decode(token).unwrap();
+    // A version, 16 bytes of hash, a tag, the id, and 16 bytes of hash.
+    (!bytes.is_empty()).then(|| Uuid::from_slice(&bytes[18..34]).unwrap().to_string())
+}
+
+/// Lists that an index answers which has other projects' events, too.
+fn lists_across_projects(parent: &str) -> Vec<ListEventsRequest> {
+    let texts = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>();
+    let filters = [
+        EventFilter { actor_ids: texts(&["bob"]), ..Default::default() },
+        EventFilter { resource_ids: texts(&["r"]), ..Default::default() },
+        EventFilter { resource_types: texts(&["k"]), ..Default::default() },
+        EventFilter { actor_ids: texts(&["bob", "eve"]), ..Default::default() },
+        EventFilter { resource_ids: texts(&["r", "s"]), actor_ids: texts(&["bob"]), ..Default::default() },
+        EventFilter { actor_ids: texts(&["nobody-here"]), ..Default::default() },
+        EventFilter::default(),
+    ];
+    let orders = [Order::NewestFirst, Order::OldestFirst].map(i32::from);
+    let asked = |(filter, order, page_size): (EventFilter, i32, i32)| ListEventsRequest {
+        filter: Some(filter),
+        order,
+        page_size,
+        ..list(parent)
+    };
+    let sizes = [1, 2, 3, 7, 1000];
+    let sized = sizes.iter().flat_map(|size| orders.map(|order| (*size, order)));
+    sized.flat_map(|(size, order)| filters.clone().map(|filter| asked((filter, order, size)))).collect()
+}
+
+/// Records events of `web`, and between them those of its neighbours. In both tenants those of `web` have the same ids, and
+/// what they are about repeats in another rhythm than the neighbours do.
+async fn fill_project(app: &TestApp, tenant: &str, with_neighbours: bool) -> Vec<String> {
+    let (mut own, root) = (Vec::new(), Caller::root());
+    let scope = |n: i64| match (n * 7) % 10 {
+        0..2 => format!("{tenant}/projects/web"),
+        2..7 => format!("{tenant}/projects/vault"),
+        _ => tenant.to_owned(),
+    };
+    for n in 0..120 {
+        let id = id_at(START_MILLIS - 100_000 + n * 1000, 0xa0 + n as u64);
+        let resource = ["r", "s", "t"][n as usize % 3];
+        let mut recorded = event(["k", "l"][n as usize / 5 % 2], resource);
+        recorded.actor = Some(actor(["bob", "eve", "bob", "sam"][n as usize / 2 % 4]));
+        let scope = scope(n);
+        if scope.ends_with("/web") {
+            own.push(id.clone());
+        }
+        if with_neighbours || scope.ends_with("/web") {
+            app.record_as(&root, &scope, recorded, &id).await.unwrap();
+        }
+    }
+    own
+}
+
+/// Each page of a walk: the ids on it, and where the next one begins.
+async fn pages(app: &TestApp, caller: &Caller, mut request: ListEventsRequest) -> Vec<(Vec<String>, Option<String>)> {
+    let mut pages = Vec::new();
+    loop {
+        let page = app.list(caller, request.clone()).await.unwrap();
+        let ids = page.events.iter().map(|event| event.name.rsplit('/').next().unwrap().to_owned());
+        pages.push((ids.collect(), position(&page.next_page_token)));
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            return pages;
+        }
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_project_is_read_as_if_it_had_no_neighbours(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let app = TestApp::start(backend).await;
+    let own = fill_project(&app, "tenants/acme", true).await;
+    assert_eq!(fill_project(&app, "tenants/alone", false).await, own);
+    let viewer = Caller::new("ann")
+        .role("project_viewer@tenants/acme/projects/web")
+        .role("project_viewer@tenants/alone/projects/web");
+    let (among, alone) = (lists_across_projects(P), lists_across_projects("tenants/alone/projects/web"));
+    for (among, alone) in among.into_iter().zip(alone) {
+        let asked = format!("{among:?}");
+        assert_eq!(pages(&app, &viewer, among).await, pages(&app, &viewer, alone).await, "{asked}");
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_page_token_names_no_event_of_another_project(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
+    // So few that the neighbours' events use them up.
+    let app = TestApp::start_with(backend, |config| config.limits.inspected_events = 8).await;
+    let own = fill_project(&app, "tenants/acme", true).await;
+    let viewer = Caller::new("ann").role("project_viewer@tenants/acme/projects/web");
+    let mut found = 0;
+    for request in lists_across_projects(P) {
+        let asked = format!("{request:?}");
+        let pages = pages(&app, &viewer, request).await;
+        for (ids, next) in &pages {
+            assert!(ids.iter().chain(next).all(|id| own.contains(id)), "{next:?} after {ids:?}: {asked}");
+        }
+        found += pages.iter().map(|(ids, _)| ids.len()).sum::<usize>();
+    }
+    assert!(found > 100, "{found}");
 }
