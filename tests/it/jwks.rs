@@ -1,6 +1,6 @@
 //! Key sets from an address: keys that change, a source that is away, and whose certificate is trusted.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use auditlog::{Clock as _, SystemClock};
 use jsonwebtoken::Algorithm;
@@ -59,6 +59,25 @@ async fn keys_stay_while_their_source_is_away_or_broken() {
     assert!(asked.load(Ordering::SeqCst) > 1);
     assert_said(lists(&app, &bearer(&new.sign(&claims()))).await, "CREDENTIALS_INVALID", "no key");
     assert!(lists(&app, &bearer(&known.sign(&claims()))).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_caller_who_goes_away_does_not_end_the_look_for_keys() {
+    let (old, new) = (Signer::new(Algorithm::ES256).with_kid("old"), Signer::new(Algorithm::EdDSA).with_kid("new"));
+    let keys = KeyServer::start(key_set(&[&old])).await;
+    let url = keys.url.clone();
+    let app = TestApp::start_with(Backend::Sqlite, jwt_mode(|jwt| jwt.jwks = Some(url))).await;
+    let door = keys.door.lock().await;
+    keys.put(key_set(&[&new]));
+    let stranger = bearer(&Signer::new(Algorithm::ES256).with_kid("stranger").sign(&claims()));
+    let mut request = stranger.call(list(T));
+    request.set_timeout(Duration::from_millis(200));
+    app.client.clone().list_events(request).await.unwrap_err();
+    assert_eq!(keys.asked(), 2);
+    drop(door);
+    // Who holds the withdrawn key is refused as soon as the answer is there.
+    let refused = async { while lists(&app, &bearer(&old.sign(&claims()))).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(20), refused).await.unwrap();
 }
 
 /// A process goes by the real clock.

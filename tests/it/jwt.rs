@@ -250,6 +250,7 @@ async fn unusable_identities_are_refused_by_claim() {
         (json!({ "sub": null }), "the token's claim \"sub\": is required"),
         (json!({ "sub": 7 }), "the token's claim \"sub\": is required"),
         (json!({ "sub": "a\u{0}b" }), "the token's claim \"sub\": must hold no control"),
+        (json!({ "sub": "ann\nforged" }), "the token's claim \"sub\": must hold no control"),
         (json!({ "sub": "x".repeat(257) }), "the token's claim \"sub\": must be at most 256"),
         (json!({ "name": 7 }), "the token's claim \"name\": must be a string"),
         (json!({ "subject_type": "system" }), "the token's claim \"subject_type\": must be user or service"),

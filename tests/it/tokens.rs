@@ -195,8 +195,12 @@ pub struct KeyServer {
     pub url: String,
     set: Arc<Mutex<String>>,
     asked: Arc<AtomicUsize>,
+    /// While somebody holds it, questions wait for their answer.
+    pub door: Arc<Door>,
     running: JoinHandle<()>,
 }
+
+type Door = tokio::sync::Mutex<()>;
 
 impl KeyServer {
     pub async fn start(set: String) -> Self {
@@ -217,9 +221,9 @@ impl KeyServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let scheme = if tls.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}/keys", listener.local_addr().unwrap());
-        let (set, asked) = (Arc::new(Mutex::new(set)), Arc::new(AtomicUsize::new(0)));
-        let running = tokio::spawn(serve(listener, tls, Arc::clone(&set), Arc::clone(&asked)));
-        Self { url, set, asked, running }
+        let (set, asked, door) = (Arc::new(Mutex::new(set)), Arc::new(AtomicUsize::new(0)), Arc::<Door>::default());
+        let running = tokio::spawn(serve(listener, tls, (Arc::clone(&set), Arc::clone(&asked), Arc::clone(&door))));
+        Self { url, set, asked, door, running }
     }
 
     pub fn put(&self, set: String) {
@@ -238,15 +242,17 @@ impl KeyServer {
     }
 }
 
-async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, set: Arc<Mutex<String>>, asked: Arc<AtomicUsize>) {
+type Answers = (Arc<Mutex<String>>, Arc<AtomicUsize>, Arc<Door>);
+
+async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, answers: Answers) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         match &tls {
-            None => answer(stream, &set, &asked).await,
+            None => answer(stream, &answers).await,
             Some(tls) => {
                 // A client that does not trust the certificate goes away.
                 if let Ok(stream) = tls.accept(stream).await {
-                    answer(stream, &set, &asked).await;
+                    answer(stream, &answers).await;
                 }
             }
         }
@@ -254,15 +260,12 @@ async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, set: Arc<Mutex<S
 }
 
 /// One request a connection, so that a stopped server is one that does not answer.
-async fn answer(
-    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    set: &Arc<Mutex<String>>,
-    asked: &Arc<AtomicUsize>,
-) {
-    let answer = service_fn(move |_: Request<Incoming>| {
+async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, (set, asked, door): &Answers) {
+    let answer = service_fn(move |_: Request<Incoming>| async {
         asked.fetch_add(1, Ordering::SeqCst);
+        let _opened = door.lock().await;
         let body: Full<hyper::body::Bytes> = Full::from(set.lock().unwrap().clone());
-        async { Ok::<_, std::convert::Infallible>(Response::new(body)) }
+        Ok::<_, std::convert::Infallible>(Response::new(body))
     });
     let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), answer);
     let _ = connection.await;

@@ -60,15 +60,17 @@ impl Keyring {
 
     /// The keys after a look at the sources, because those of `seen` do not suffice. One looks for all who wait, and it is
     /// not done more often than the budget allows: who asks is a stranger.
-    pub(super) async fn learn(&self, seen: &Arc<KeySet>) -> Arc<KeySet> {
+    pub(super) async fn learn(self: &Arc<Self>, seen: &Arc<KeySet>) -> Arc<KeySet> {
+        // A task of its own: a caller who goes away must not end the look, for which the budget has paid.
+        let looking = tokio::spawn(Arc::clone(self).look_again(Arc::clone(seen)));
         // A caller whose time is up goes on with the keys that there are.
-        let _ = time::timeout(MAX_WAIT, self.look_again(seen)).await;
+        let _ = time::timeout(MAX_WAIT, looking).await;
         self.current()
     }
 
-    async fn look_again(&self, seen: &Arc<KeySet>) {
+    async fn look_again(self: Arc<Self>, seen: Arc<KeySet>) {
         let mut held = self.held.lock().await;
-        if !Arc::ptr_eq(seen, &self.current()) || !self.budget.take(Instant::now()) {
+        if !Arc::ptr_eq(&seen, &self.current()) || !self.budget.take(Instant::now()) {
             return;
         }
         for held in held.iter_mut() {

@@ -57,6 +57,10 @@ impl Mapping {
         let claim = &self.names.subject;
         let subject = look_up(claims, claim).and_then(Value::as_str).unwrap_or_default();
         TextRule::required(MAX_SUBJECT_BYTES).check(subject).map_err(|error| invalid(claim, &error.to_string()))?;
+        // It stands in lines of the log, which it must not end.
+        if subject.contains(char::is_control) {
+            return Err(invalid(claim, "must hold no control characters"));
+        }
         Ok(subject.to_owned())
     }
 

@@ -27,7 +27,8 @@ pub(super) enum Source {
 pub(super) struct Held {
     source: Source,
     pub(super) keys: Vec<Key>,
-    asked: Instant,
+    /// When it last gave them.
+    answered: Instant,
     /// So that a source that is away is told once and not at each attempt.
     is_away: bool,
 }
@@ -82,24 +83,24 @@ impl Held {
     /// Reads the source for the first time, when there is nothing to fall back on.
     pub(super) async fn open(source: Source) -> Result<Self, JwtError> {
         let keys = source.read().await?;
-        Ok(Self { source, keys, asked: Instant::now(), is_away: false })
+        Ok(Self { source, keys, answered: Instant::now(), is_away: false })
     }
 
     pub(super) fn source(&self) -> &Source {
         &self.source
     }
 
-    /// Whether it is time to read the source again. Files cost little; an address is somebody else's.
+    /// Whether it is time to read the source again. Files cost little; an address is somebody else's, and is left alone for as
+    /// long as its last answer is fresh.
     pub(super) fn is_due(&self, refresh: std::time::Duration) -> bool {
-        !matches!(self.source, Source::JwksAddress(_)) || self.asked.elapsed() >= refresh
+        !matches!(self.source, Source::JwksAddress(_)) || self.answered.elapsed() >= refresh
     }
 
     /// Reads the source again. While it is away, its last keys stay.
     pub(super) async fn renew(&mut self) {
-        self.asked = Instant::now();
         match self.source.read().await {
             Ok(keys) => {
-                self.keys = keys;
+                (self.keys, self.answered) = (keys, Instant::now());
                 if std::mem::take(&mut self.is_away) {
                     tracing::info!(source = self.source.name(), "the keys of tokens can be read again");
                 }
