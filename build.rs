@@ -34,17 +34,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     build_server(messages(), &out_dir.join("server"), compiler.file_descriptor_set())
 }
 
-/// The server answers some calls with messages that hold their events encoded; see `encoded` in `src/proto.rs`.
+/// The server takes and gives some messages in forms of its own; see `encoded` in `src/proto.rs`.
 fn build_server(messages: Builder, out_dir: &Path, files: FileDescriptorSet) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(out_dir)?;
     let encoded = |message: &str| (format!(".auditlog.v1.{message}"), format!("crate::proto::encoded::{message}"));
-    let messages = ["GetEventResponse", "ListEventsResponse"].map(encoded).into_iter().fold(
-        messages
-            .build_client(false)
-            .extern_path(".auditlog.v1", "crate::proto::auditlog::v1")
-            .extern_path(".google.api", "crate::proto::google::api"),
-        |messages, (message, path)| messages.extern_path(message, path),
-    );
+    let messages =
+        ["BatchRecordEventsRequest", "GetEventResponse", "ListEventsResponse"].map(encoded).into_iter().fold(
+            messages
+                .build_client(false)
+                .extern_path(".auditlog.v1", "crate::proto::auditlog::v1")
+                .extern_path(".google.api", "crate::proto::google::api"),
+            |messages, (message, path)| messages.extern_path(message, path),
+        );
     messages.out_dir(out_dir).compile_fds(files)?;
     Ok(())
 }

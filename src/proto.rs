@@ -7,6 +7,8 @@
     reason = "generated code"
 )]
 
+mod batch;
+
 /// The package `auditlog.v1`.
 pub mod auditlog {
     /// Version 1 of the contract.
@@ -17,9 +19,12 @@ pub mod auditlog {
 }
 
 /// Replies that hold their events encoded, as they come from the thread that reads them: on the wire a field of messages
-/// and a field of their bytes are the same. The server speaks these, a client the generated ones.
+/// and a field of their bytes are the same. And a request that is counted before it is decoded. The server speaks these, a client the
+/// generated ones.
 pub mod encoded {
     use prost::bytes::Bytes;
+
+    pub use super::batch::{BatchRecordEventsRequest, MOST, Parts};
 
     /// `auditlog.v1.GetEventResponse`.
     #[derive(Clone, PartialEq, prost::Message)]

@@ -89,9 +89,9 @@ impl AuditLogService for Fake {
 
     async fn batch_record_events(
         &self,
-        request: Request<proto::BatchRecordEventsRequest>,
+        request: Request<encoded::BatchRecordEventsRequest>,
     ) -> Reply<proto::BatchRecordEventsResponse> {
-        let receipts = self.answer(self.see(request).requests).await?;
+        let receipts = self.answer(self.see(request).message.requests).await?;
         Ok(Response::new(proto::BatchRecordEventsResponse { receipts }))
     }
 

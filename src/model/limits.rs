@@ -62,6 +62,14 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// The most bytes that a request other than a batch needs: one event, one note, or the four lists of a filter.
+    pub fn single_bytes(&self) -> usize {
+        let filter = 4 * self.filter_values * (self.id_bytes.max(self.resource_type_bytes) + 4);
+        self.event_bytes.max(self.note_bytes).max(filter) + 4096
+    }
+}
+
 /// How much may come, and how long it may take. `Default` gives the documented defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrafficLimits {

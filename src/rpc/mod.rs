@@ -8,6 +8,7 @@ mod access_log;
 mod call;
 mod catch_panic;
 mod decode;
+mod door;
 mod encode;
 mod export_stream;
 mod fresh_id;
@@ -31,11 +32,15 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 use tonic::{
+    body::Body,
     service::Routes,
     transport::{Error, Server, server::Router},
 };
 use tonic_health::pb::health_server::{Health, HealthServer};
-use tower::layer::util::{Identity, Stack as Stacked};
+use tower::{
+    ServiceExt as _,
+    layer::util::{Identity, Stack as Stacked},
+};
 
 use crate::{
     auth::{Authenticator, Authorizer},
@@ -73,6 +78,11 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_RESET_STREAMS: usize = 20;
 /// Streams that were reset because of the peer's own mistakes; as above.
 const MAX_MISTAKEN_STREAMS: usize = 1024;
+
+/// The one method whose messages are large.
+const BATCHES: &str = "/auditlog.v1.AuditLogService/BatchRecordEvents";
+/// The most bytes of a message to health and reflection, which hold a name.
+const PLUMBING_BYTES: usize = 4096;
 
 /// What the services need.
 #[derive(Clone)]
@@ -157,17 +167,19 @@ pub fn router(api: Api, transport: Transport, health: HealthServer<impl Health>)
         .add_routes(routes(api, health))
 }
 
+/// Messages have twice our own limit, so that one which is somewhat too large gets an answer that names the field and the limit, and not the
+/// transport's OUT_OF_RANGE.
 fn routes(api: Api, health: HealthServer<impl Health>) -> Routes {
-    // Twice our own limit, so that a batch which is somewhat too large gets an answer that names the field and the
-    // limit, and not the transport's OUT_OF_RANGE.
-    let max_message_bytes = 2 * api.limits.batch_bytes;
-    let service = AuditLogServiceServer::new(api.clone()).max_decoding_message_size(max_message_bytes);
+    let (small, large) = (2 * api.limits.single_bytes(), 2 * api.limits.batch_bytes);
+    let batches = AuditLogServiceServer::new(api.clone()).max_decoding_message_size(large);
     let reason = "the descriptor sets are compiled in, and every test that starts a server has read them";
-    Routes::new(service)
-        .add_service(ProofServiceServer::new(api).max_decoding_message_size(max_message_bytes))
-        .add_service(health)
-        .add_service(reflection().build_v1().expect(reason))
-        .add_service(reflection().build_v1alpha().expect(reason))
+    let routes = Routes::new(AuditLogServiceServer::new(api.clone()).max_decoding_message_size(small))
+        .add_service(ProofServiceServer::new(api).max_decoding_message_size(small))
+        .add_service(health.max_decoding_message_size(PLUMBING_BYTES))
+        .add_service(reflection().build_v1().expect(reason).max_decoding_message_size(PLUMBING_BYTES))
+        .add_service(reflection().build_v1alpha().expect(reason).max_decoding_message_size(PLUMBING_BYTES));
+    let batches = batches.map_request(|request: http::Request<_>| request.map(Body::new));
+    routes.into_axum_router().route_service(BATCHES, batches).into()
 }
 
 /// With the comments of our contract, and with what the details of its errors are made of, so that grpcurl shows both.

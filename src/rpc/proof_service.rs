@@ -45,7 +45,7 @@ impl ProofService for Api {
 
     async fn list_leaves(&self, request: Request<ListLeavesRequest>) -> Result<Response<ListLeavesResponse>, Status> {
         let (call, message) = Call::open(request);
-        call.reply(self.leaves(&call, &message).await)
+        self.give(&call, self.leaves(&call, &message).await)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use prost::bytes::Bytes;
+use prost::{Message, bytes::Bytes};
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{
@@ -23,11 +23,10 @@ use crate::{
     model::{Encoder, EventReceipt, NoteRules, Position, Scope, time_id::EventId},
     proto::{
         auditlog::v1::{
-            AddUpdateNoteRequest, AddUpdateNoteResponse, BatchRecordEventsRequest, BatchRecordEventsResponse,
-            ExportCsvRequest, GetEventRequest, ListEventsRequest, RecordEventRequest, RecordEventResponse,
-            audit_log_service_server::AuditLogService,
+            AddUpdateNoteRequest, AddUpdateNoteResponse, BatchRecordEventsResponse, ExportCsvRequest, GetEventRequest,
+            ListEventsRequest, RecordEventRequest, RecordEventResponse, audit_log_service_server::AuditLogService,
         },
-        encoded::{GetEventResponse, ListEventsResponse},
+        encoded::{BatchRecordEventsRequest, GetEventResponse, ListEventsResponse},
     },
     query::ListRequest,
     store::{EventPage, StoreError, StoredEvent},
@@ -55,12 +54,12 @@ impl AuditLogService for Api {
 
     async fn get_event(&self, request: Request<GetEventRequest>) -> Result<Response<GetEventResponse>, Status> {
         let (call, message) = Call::open(request);
-        call.reply(self.get(&call, message).await)
+        self.give(&call, self.get(&call, message).await)
     }
 
     async fn list_events(&self, request: Request<ListEventsRequest>) -> Result<Response<ListEventsResponse>, Status> {
         let (call, message) = Call::open(request);
-        call.reply(self.list(&call, message).await)
+        self.give(&call, self.list(&call, message).await)
     }
 
     async fn export_csv(&self, request: Request<ExportCsvRequest>) -> Result<Response<CsvStream>, Status> {
@@ -94,7 +93,8 @@ impl Api {
         message: BatchRecordEventsRequest,
     ) -> Result<BatchRecordEventsResponse, Failure> {
         let principal = call.principal()?;
-        let scopes = decode::batch_scopes(&message, &self.limits)?;
+        let message = decode::counted_batch(message, &self.limits)?;
+        let scopes = decode::batch_scopes(&message)?;
         scopes.outermost().iter().for_each(|scope| call.concerns(scope));
         let permits = self.record_permits(principal, &scopes)?;
         let fresh = fresh_ids(&*self.clock, message.requests.len())?;
@@ -182,6 +182,17 @@ impl Api {
         let actor = |event: StoredEvent| Ok(event.view()?.body.ok().map(|body| body.actor.to_actor()));
         let actor = self.query.get(&permit, id, actor).await?.ok_or(Failure::EventNotFound)?;
         Ok(Authorizer::annotate_as_actor(permit, actor.as_ref(), denied)?)
+    }
+
+    /// A reply that may be large, once there is room for it: who reads none of them shall not fill the memory.
+    pub(super) fn give<M: Message>(&self, call: &Call, result: Result<M, Failure>) -> Result<Response<M>, Status> {
+        let room = |message: &M| self.traffic.room(call.principal()?, message.encoded_len());
+        let (message, room) = result
+            .and_then(|message| room(&message).map(|room| (message, room)))
+            .map_err(|failure| call.fail(failure))?;
+        let mut reply = Response::new(message);
+        reply.extensions_mut().insert(room);
+        Ok(reply)
     }
 
     pub(super) fn decoder(&self) -> Decoder<'_> {

@@ -14,6 +14,7 @@ use tower_http::cors::CorsLayer;
 use super::{
     access_log::AccessLogLayer,
     catch_panic::CatchPanicLayer,
+    door::DoorLayer,
     listener::ConnectionInfo,
     origin::{OriginLayer, Origins},
     request_id::RequestIdLayer,
@@ -41,6 +42,7 @@ pub type Stack = (
     IntroducePeerLayer,
     AuthenticateLayer,
     TrafficLayer,
+    DoorLayer,
     WitnessLayer,
     UnreadableLayer,
 );
@@ -69,11 +71,12 @@ pub fn stack(
         OriginLayer { origins },
         // Before the next one, which asks for it.
         MapRequestLayer::new(introduce_peer),
-        // It refuses nobody, it only finds out who calls; what a service does without a principal is decided there, and
-        // health and reflection ask for none.
+        // It refuses nobody, it only finds out who calls; health and reflection ask for nobody.
         AuthenticateLayer { authenticator },
         // Each caller has a share, so it comes after we know who calls; and before any work is done for the call.
         TrafficLayer { traffic },
+        // Behind the limits, because strangers count in the total, too; and before anybody reads the message.
+        DoorLayer,
         // For whatever is denied or read from here on.
         WitnessLayer { self_audit },
         // Next to the services, whose transport answers by itself what it cannot read; the layers above see our answer.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use auditlog::proto::auditlog::v1::ListEventsRequest;
+use auditlog::proto::auditlog::v1::{Event, ListEventsRequest};
 use h2::{
     SendStream,
     client::{ResponseFuture, SendRequest},
@@ -31,10 +31,22 @@ async fn connect(app: &TestApp) -> SendRequest<Bytes> {
     sender
 }
 
+const LIST: &str = "auditlog.v1.AuditLogService/ListEvents";
+const REFLECTION: &str = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+
 /// Begins a list, and sends nothing of its message yet.
 async fn begin_list(sender: &SendRequest<Bytes>, app: &TestApp, subject: &str) -> (ResponseFuture, SendStream<Bytes>) {
+    begin(sender, app, LIST, subject).await
+}
+
+async fn begin(
+    sender: &SendRequest<Bytes>,
+    app: &TestApp,
+    method: &str,
+    subject: &str,
+) -> (ResponseFuture, SendStream<Bytes>) {
     let mut sender = sender.clone().ready().await.unwrap();
-    let request = http::Request::post(format!("http://{}/auditlog.v1.AuditLogService/ListEvents", app.address))
+    let request = http::Request::post(format!("http://{}/{method}", app.address))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .header("x-audit-subject", subject)
@@ -82,9 +94,7 @@ async fn a_call_that_was_begun_has_a_place_and_others_have_theirs() {
 
     // Places come back with the calls: one that is answered, one that is reset, one whose stream is dropped.
     let (reply, mut message) = first;
-    let request = ListEventsRequest { parent: T.to_owned(), ..Default::default() }.encode_to_vec();
-    let frame = [&[0][..], &u32::try_from(request.len()).unwrap().to_be_bytes(), &request].concat();
-    message.send_data(frame.into(), true).unwrap();
+    message.send_data(list_message(), true).unwrap();
     assert_eq!(time::timeout(AT_MOST, reply).await.unwrap().unwrap().status(), 200);
     let (_, mut message) = second;
     message.send_reset(h2::Reason::CANCEL);
@@ -99,15 +109,92 @@ async fn a_call_that_was_begun_has_a_place_and_others_have_theirs() {
     }
 }
 
+/// A message that asks for a list, as it is sent.
+fn list_message() -> Bytes {
+    let request = list(T).encode_to_vec();
+    [&[0][..], &u32::try_from(request.len()).unwrap().to_be_bytes(), &request].concat().into()
+}
+
+/// The error that a reply begins with, if it is one.
+async fn error_of(reply: ResponseFuture) -> Option<Status> {
+    let reply = time::timeout(AT_MOST, reply).await.unwrap().unwrap();
+    Status::from_header_map(reply.headers())
+}
+
+#[tokio::test]
+async fn a_stranger_is_turned_away_before_the_message_comes() {
+    // Nothing but their being strangers ends the call.
+    let app = TestApp::start_with(Backend::Sqlite, |config| config.traffic.call_time = 100 * AT_MOST).await;
+    let (reply, _message) = begin_list(&connect(&app).await, &app, "").await;
+    assert_error::<()>(Err(error_of(reply).await.unwrap()), Code::Unauthenticated, "CREDENTIALS_INVALID");
+}
+
+#[tokio::test]
+async fn who_does_not_read_replies_gets_no_more_of_them() {
+    let app = TestApp::start(Backend::Sqlite).await;
+    let large = Event { message: "m".repeat(4000), ..event("k", "1") };
+    for _ in 0..2 {
+        app.batch(&Caller::root(), T, vec![item("", large.clone(), ""); 900]).await.unwrap();
+    }
+    let stream = TcpStream::connect(app.address).await.unwrap();
+    let (sender, connection) =
+        h2::client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(stream).await.unwrap();
+    tokio::spawn(connection);
+    let mut unread = Vec::new();
+    let refused = loop {
+        let (reply, mut message) = begin(&sender, &app, LIST, "ann").await;
+        message.send_data(list_message(), true).unwrap();
+        let reply = time::timeout(AT_MOST, reply).await.unwrap().unwrap();
+        match Status::from_header_map(reply.headers()) {
+            Some(status) => break status,
+            None => unread.push(reply),
+        }
+        assert!(unread.len() < 1000, "no end of replies that nobody reads");
+    };
+    let status = assert_error::<()>(Err(refused), Code::ResourceExhausted, "RATE_LIMITED");
+    assert!(status.message().contains("have not been read"), "{status:?}");
+    // Others are not concerned, nor are replies that are small, and with the replies their room comes back.
+    app.list(&reader("bob"), list(T)).await.unwrap();
+    let small = ListEventsRequest { page_size: 1, ..list(T) };
+    app.list(&reader("ann"), small).await.unwrap();
+    drop(unread);
+    let served = async { while app.list(&reader("ann"), list(T)).await.is_err() {} };
+    time::timeout(AT_MOST, served).await.unwrap();
+}
+
+#[tokio::test]
+async fn streams_without_a_caller_are_counted_and_leave_the_rest_alone() {
+    let app = TestApp::start_with(Backend::Sqlite, |config| config.traffic.connection_calls = 2000).await;
+    let sender = connect(&app).await;
+    let mut open = Vec::new();
+    let refused = loop {
+        let (reply, message) = begin(&sender, &app, REFLECTION, "").await;
+        match error_of(reply).await {
+            Some(status) => break status,
+            None => open.push(message),
+        }
+    };
+    assert_eq!((open.len(), refused.code()), (1024, Code::ResourceExhausted));
+    app.list(&reader("ann"), list(T)).await.unwrap();
+    drop(open);
+    let served = async {
+        loop {
+            let (reply, _message) = begin(&sender, &app, REFLECTION, "").await;
+            if error_of(reply).await.is_none() {
+                break;
+            }
+        }
+    };
+    time::timeout(AT_MOST, served).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_call_whose_message_never_comes_is_ended() {
     let app =
         TestApp::start_with(Backend::Sqlite, |config| config.traffic.call_time = Duration::from_millis(200)).await;
     let sender = connect(&app).await;
     let (reply, _message) = begin_list(&sender, &app, "ann").await;
-    let reply = time::timeout(AT_MOST, reply).await.unwrap().unwrap();
-    let status = Status::from_header_map(reply.headers()).unwrap();
-    assert_error::<()>(Err(status), Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    assert_error::<()>(Err(error_of(reply).await.unwrap()), Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
 }
 
 #[tokio::test]

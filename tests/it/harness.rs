@@ -394,9 +394,10 @@ pub fn assert_error<T: Debug>(result: Result<T, Status>, code: Code, reason: &st
 
 /// Asserts that a request breaks exactly these fields.
 #[track_caller]
-pub fn assert_fields<T: Debug>(result: Result<T, Status>, fields: &[&str]) {
+pub fn assert_fields<T: Debug>(result: Result<T, Status>, fields: &[&str]) -> Status {
     let status = assert_error(result, Code::InvalidArgument, "FIELD_INVALID");
     let bad = status.get_details_bad_request().expect("a BadRequest");
     let named: Vec<&str> = bad.field_violations.iter().map(|violation| violation.field.as_str()).collect();
     assert_eq!(named, fields, "{bad:?}");
+    status
 }

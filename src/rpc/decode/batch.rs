@@ -5,7 +5,7 @@ use prost::Message as _;
 use super::{Decoder, Path, Violations};
 use crate::{
     model::{EventDraft, Limits, Scope, time_id::TimeId},
-    proto::auditlog::v1 as proto,
+    proto::{auditlog::v1 as proto, encoded},
 };
 
 /// The scopes that a batch names.
@@ -24,15 +24,28 @@ impl BatchScopes {
     }
 }
 
-/// Reads all scopes of a batch. A batch of too many events is refused right here, before rights are looked at:
-/// otherwise a message of tiny events would make us hold millions of scopes.
-pub fn batch_scopes(request: &proto::BatchRecordEventsRequest, limits: &Limits) -> Result<BatchScopes, Violations> {
-    let mut violations = Violations::default();
-    let (count, max) = (request.requests.len(), limits.batch_events);
-    if count > max {
-        let why = format_args!("must have at most {max} events; it has {count}: send them in parts");
-        return Err(Violations::one(Path::ROOT.field("requests"), why));
+/// The batch itself. One of too many events is refused right here, before rights are looked at: otherwise a message of tiny
+/// events would make us hold millions of scopes.
+pub fn counted_batch(
+    counted: encoded::BatchRecordEventsRequest,
+    limits: &Limits,
+) -> Result<proto::BatchRecordEventsRequest, Violations> {
+    let encoded::BatchRecordEventsRequest { message, parts } = counted;
+    let refuse = |count: usize, max: usize, what: &str| {
+        let why = format_args!("must have at most {max} {what}; it has {count}: send them in parts");
+        Err(Violations::one(Path::ROOT.field("requests"), why))
+    };
+    let max = limits.batch_events.min(encoded::MOST.events);
+    match parts {
+        encoded::Parts { events, .. } if events > max => refuse(events, max, "events"),
+        parts if !parts.are_few() => refuse(parts.changes, encoded::MOST.changes, "changes in all its events"),
+        _ => Ok(message),
     }
+}
+
+/// Reads all scopes of a batch.
+pub fn batch_scopes(request: &proto::BatchRecordEventsRequest) -> Result<BatchScopes, Violations> {
+    let mut violations = Violations::default();
     let parent = batch_parent(request, &mut violations);
     let indexed = request.requests.iter().enumerate();
     let events =

@@ -17,7 +17,7 @@ use std::fmt::Display;
 
 use crate::model::{EventName, Limits, NameError, Scope, TextRule, time_id::EventId};
 
-pub use batch::{BatchScopes, batch_scopes};
+pub use batch::{BatchScopes, batch_scopes, counted_batch};
 pub use violations::{Path, Violations};
 
 /// Decodes one request, and keeps what is wrong with it. Its methods answer `None` where they have found a violation.

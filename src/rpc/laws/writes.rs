@@ -11,7 +11,7 @@ use crate::{
         laws::{text, viewed},
         limits::MAX_AHEAD_MILLIS,
     },
-    proto::auditlog::v1 as proto,
+    proto::{auditlog::v1 as proto, encoded},
     rpc::{
         decode::{self, Decoder},
         encode,
@@ -30,10 +30,12 @@ pub fn record(bytes: &[u8]) {
 
 /// A batch is of one tenant and within its limits, and each of its events is what it would be alone.
 pub fn batch(bytes: &[u8]) {
-    let Ok(request) = proto::BatchRecordEventsRequest::decode(bytes) else { return };
+    let Ok(counted) = encoded::BatchRecordEventsRequest::decode(bytes) else { return };
     let limits = Limits::default();
-    let scopes = match decode::batch_scopes(&request, &limits) {
-        Ok(scopes) => scopes,
+    let read = decode::counted_batch(counted, &limits)
+        .and_then(|request| decode::batch_scopes(&request).map(|scopes| (request, scopes)));
+    let (request, scopes) = match read {
+        Ok(read) => read,
         Err(violations) => return refusal(violations),
     };
     assert_eq!(scopes.events.len(), request.requests.len());

@@ -8,11 +8,11 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
-use tokio::time;
+use tokio::{sync::OwnedSemaphorePermit, time};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use super::{CallPlace, Patience, Traffic};
+use super::{CallPlace, Patience, ReplyRoom, Traffic, held::hold};
 use crate::{
     auth::{Authentication, Principal},
     rpc::{listener::ConnectionInfo, request_id::RequestId, status::Failure},
@@ -20,6 +20,9 @@ use crate::{
 
 /// Health must answer whatever else comes: an orchestrator would end a busy service that does not.
 const HEALTH: &str = "/grpc.health.";
+/// Of streams, which may stay for ever, there are so many and no more.
+const WATCH: &str = "/grpc.health.v1.Health/Watch";
+const REFLECTION: &str = "/grpc.reflection.";
 
 /// A refusal takes this long. It costs nothing to wait, while one who asks again at once after each refusal would keep the
 /// service busy with nothing else; and when all streams of a connection wait, its peer cannot send any more.
@@ -62,8 +65,8 @@ where
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
         let id = RequestId::of(request.extensions());
-        let place = match self.place(&request) {
-            Ok(place) => place,
+        let (place, stream) = match self.places(&request) {
+            Ok(places) => places,
             Err(failure) => return Box::pin(refuse(failure, id)),
         };
         let on_connection = request.extensions().get::<ConnectionInfo>().map(ConnectionInfo::begin_call);
@@ -72,7 +75,7 @@ where
         Box::pin(async move {
             let _until_the_reply = (place, on_connection);
             match time::timeout(patience.time, call).await {
-                Ok(reply) => reply,
+                Ok(reply) => reply.map(|reply| held_until_read(reply, stream)),
                 Err(_) => Ok(Failure::TooSlow(patience).into_status(&id).into_http()),
             }
         })
@@ -80,11 +83,21 @@ where
 }
 
 impl<S> LimitTraffic<S> {
-    fn place<A>(&self, request: &Request<A>) -> Result<Option<CallPlace>, Failure> {
-        if request.uri().path().starts_with(HEALTH) {
-            return Ok(None);
-        }
-        self.traffic.call(caller(request)).map(Some)
+    /// What the call needs until its reply begins, and what it needs until its reply has ended.
+    fn places<A>(&self, request: &Request<A>) -> Result<(Option<CallPlace>, Option<OwnedSemaphorePermit>), Failure> {
+        let path = request.uri().path();
+        let is_stream = path == WATCH || path.starts_with(REFLECTION);
+        let call = (!path.starts_with(HEALTH)).then(|| self.traffic.call(caller(request)));
+        let stream = is_stream.then(|| self.traffic.stream());
+        Ok((call.transpose()?, stream.transpose()?))
+    }
+}
+
+fn held_until_read(mut reply: Response<Body>, stream: Option<OwnedSemaphorePermit>) -> Response<Body> {
+    let room = reply.extensions_mut().remove::<ReplyRoom>().filter(ReplyRoom::is_any);
+    match (room, stream) {
+        (None, None) => reply,
+        held => reply.map(|body| hold(body, held)),
     }
 }
 

@@ -4,6 +4,7 @@
 //! has no caller (health, reflection, calls that will be refused for their credentials) counts in the total only.
 
 mod deadline;
+mod held;
 mod layer;
 mod slots;
 
@@ -18,11 +19,21 @@ use crate::{auth::Principal, model::TrafficLimits};
 pub use deadline::Patience;
 pub use layer::TrafficLayer;
 
+/// The most streams of health and reflection at a time, which nobody has to be known for.
+const STREAMS: usize = 1024;
+/// The most KiB of replies that wait to be read: of one caller, and of all.
+const CALLER_UNREAD: usize = 64 * 1024;
+const UNREAD: usize = 4 * CALLER_UNREAD;
+/// So few wait in the buffers of their connection.
+const SMALL: usize = 16 * 1024;
+
 /// Counts what is under way.
 pub struct Traffic {
     limits: TrafficLimits,
     calls: Arc<Semaphore>,
     exports: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    unread: Arc<Semaphore>,
     slots: Arc<Slots>,
 }
 
@@ -38,6 +49,19 @@ pub struct ExportPlace {
     _own: Share,
 }
 
+/// Room in memory for a reply, until its reader has taken it or has gone. Copies share it.
+#[derive(Clone)]
+pub struct ReplyRoom {
+    held: Option<Arc<(OwnedSemaphorePermit, Share)>>,
+}
+
+impl ReplyRoom {
+    /// Whether any is held.
+    fn is_any(&self) -> bool {
+        self.held.is_some()
+    }
+}
+
 impl Traffic {
     /// Nothing is under way yet.
     pub fn new(limits: TrafficLimits) -> Self {
@@ -45,6 +69,8 @@ impl Traffic {
             limits,
             calls: Arc::new(Semaphore::new(limits.calls)),
             exports: Arc::new(Semaphore::new(limits.exports)),
+            streams: Arc::new(Semaphore::new(STREAMS)),
+            unread: Arc::new(Semaphore::new(UNREAD)),
             slots: Arc::new(Slots::new(limits.caller_rate)),
         }
     }
@@ -87,5 +113,23 @@ impl Traffic {
         let total =
             total.map_err(|_| Failure::busy("too many exports are under way; nothing was done, retry later"))?;
         Ok(ExportPlace { _total: total, _own: own })
+    }
+
+    /// A place for a stream of health or reflection.
+    fn stream(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        let busy = |_| Failure::busy("too many streams of health and reflection are open; retry later");
+        Arc::clone(&self.streams).try_acquire_owned().map_err(busy)
+    }
+
+    /// Room for a reply of so many bytes to `caller`.
+    pub fn room(&self, caller: &Principal, bytes: usize) -> Result<ReplyRoom, Failure> {
+        if bytes <= SMALL {
+            return Ok(ReplyRoom { held: None });
+        }
+        let busy = || Failure::busy("too many replies have not been read; read them first, then ask again");
+        let kib = u32::try_from(bytes.div_ceil(1024)).map_err(Failure::internal)?;
+        let own = self.slots.of(caller).shares(|slot: &Slot| &slot.unread, kib, CALLER_UNREAD).ok_or_else(busy)?;
+        let total = Arc::clone(&self.unread).try_acquire_many_owned(kib).map_err(|_| busy())?;
+        Ok(ReplyRoom { held: Some(Arc::new((total, own))) })
     }
 }

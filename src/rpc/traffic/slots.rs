@@ -33,6 +33,8 @@ pub(super) struct Slot {
     due: AtomicU64,
     pub(super) calls: AtomicU32,
     pub(super) exports: AtomicU32,
+    /// KiB of replies that were not read yet.
+    pub(super) unread: AtomicU32,
 }
 
 /// A slot that was looked up.
@@ -41,10 +43,11 @@ pub(super) struct OwnSlot {
     at: usize,
 }
 
-/// One of a caller's places, given back when it is dropped.
+/// Some of a caller's places, given back when it is dropped.
 pub(super) struct Share {
     slot: OwnSlot,
     of: fn(&Slot) -> &AtomicU32,
+    count: u32,
 }
 
 impl Slots {
@@ -73,10 +76,16 @@ impl OwnSlot {
 
     /// One place more, if there are not `most` already.
     pub(super) fn share(self, of: fn(&Slot) -> &AtomicU32, most: usize) -> Option<Share> {
-        let more = |taken: u32| (usize::try_from(taken).is_ok_and(|taken| taken < most)).then(|| taken + 1);
+        self.shares(of, 1, most)
+    }
+
+    /// So many places more, if there are not more than `most` then.
+    pub(super) fn shares(self, of: fn(&Slot) -> &AtomicU32, count: u32, most: usize) -> Option<Share> {
+        let fits = |taken: &u32| usize::try_from(*taken).is_ok_and(|taken| taken <= most);
+        let more = |taken: u32| taken.checked_add(count).filter(fits);
         let taken = of(self.get()).fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
-        // Made only where a place was taken, because its drop gives one back.
-        taken.is_ok().then(|| Share { slot: self, of })
+        // Made only where places were taken, because its drop gives them back.
+        taken.is_ok().then(|| Share { slot: self, of, count })
     }
 }
 
@@ -95,7 +104,7 @@ impl Slot {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        (self.of)(self.slot.get()).fetch_sub(1, Ordering::AcqRel);
+        (self.of)(self.slot.get()).fetch_sub(self.count, Ordering::AcqRel);
     }
 }
 
