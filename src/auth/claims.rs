@@ -158,14 +158,16 @@ mod tests {
         assert_eq!(read(&headers(&[(ROLES, "tenant_admin@tenants/a")])), Err(CredentialsError::Missing));
     }
 
-    /// A header that is believed and not set by the gateway is one that a client may send.
+    /// A header that is believed and not set by the gateway is one that a client may send. All are set for the whole server,
+    /// which counts in each location as long as none sets any.
     #[test]
     fn the_gateway_sets_each_of_them_wherever_it_passes_a_call_on() {
         let configuration = include_str!("../../deploy/nginx.conf");
-        let passed_on = configuration.matches("grpc_pass ").count();
+        let (server, locations) = configuration.split_once("\n        location ").unwrap();
         for name in [SUBJECT, SUBJECT_TYPE, SUBJECT_NAME, ROLES, PERMISSIONS] {
-            assert_eq!(configuration.matches(&format!("grpc_set_header {name} ")).count(), passed_on, "{name}");
+            assert_eq!(server.matches(&format!("\n        grpc_set_header {name} ")).count(), 1, "{name}");
         }
+        assert!(locations.contains("grpc_pass ") && !locations.contains("grpc_set_header"));
     }
 
     proptest! {

@@ -8,10 +8,12 @@ use std::{
     io::BufReader,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
-use auditlog::proto::auditlog::v1::{
-    Event, EventFilter, ExportCsvRequest, ListEventsResponse, audit_log_service_client::AuditLogServiceClient,
+use auditlog::{
+    config::Config,
+    proto::auditlog::v1::{Event, EventFilter, ListEventsResponse, audit_log_service_client::AuditLogServiceClient},
 };
 use hyper_util::rt::TokioIo;
 use prost::Message as _;
@@ -29,9 +31,14 @@ use crate::{harness::*, http1, web};
 
 const T: &str = "tenants/acme";
 const CONFIGURATION: &str = include_str!("../../deploy/nginx.conf");
+const COMPOSE: &str = include_str!("../../docker-compose.yml");
+/// The replicas in both of them.
+const REPLICAS: [&str; 2] = ["172.30.250.11:50051", "172.30.250.12:50051"];
 /// Of the users in the gateway's maps: an admin of the tenant, and a service that records there.
 const ANN: &str = "Basic YW5uOnNlY3JldA==";
 const PLATFORM: &str = "Basic cGxhdGZvcm06c2VjcmV0";
+/// Known, and in none of the maps.
+const NEW: &str = "Basic bmV3OnNlY3JldA==";
 
 /// A running nginx, which is asked to end when dropped.
 struct Gateway {
@@ -112,6 +119,7 @@ fn nginx() -> Option<PathBuf> {
 /// The committed file, with the places of this test put in for those of the compose network.
 fn configuration(folder: &Path, app: &TestApp) -> String {
     let folder = folder.display();
+    let [first, second] = REPLICAS.map(|replica| format!("server {replica};"));
     let service = format!("server {};", app.address);
     let mut text = CONFIGURATION.to_owned();
     for (committed, here) in [
@@ -119,8 +127,8 @@ fn configuration(folder: &Path, app: &TestApp) -> String {
         ("/tmp/", format!("{folder}/")),
         ("listen 8080 http2;", format!("listen unix:{folder}/grpc.sock http2;")),
         ("listen 8081;", format!("listen unix:{folder}/web.sock;")),
-        ("server auditlog-1:50051;", service),
-        ("server auditlog-2:50051;", String::new()),
+        (&*first, service),
+        (&*second, String::new()),
         ("/run/secrets/", format!("{folder}/")),
         ("/dev/stdout", "off".to_owned()),
         ("/dev/stderr", "stderr".to_owned()),
@@ -148,6 +156,39 @@ fn with_credentials<M>(message: M, credentials: &str) -> Request<M> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("authorization", credentials.parse().unwrap());
     request
+}
+
+/// What is set, from the outermost level inwards.
+fn seconds(directive: &str) -> Vec<Duration> {
+    let lines = CONFIGURATION.lines().filter_map(|line| line.trim().strip_prefix(directive)?.strip_prefix(' '));
+    lines.map(|value| Duration::from_secs(value.strip_suffix("s;").unwrap().parse().unwrap())).collect()
+}
+
+#[test]
+fn the_replicas_are_where_the_compose_file_has_them() {
+    assert_eq!(CONFIGURATION.matches(":50051;").count(), REPLICAS.len());
+    for replica in REPLICAS {
+        assert!(COMPOSE.contains(&format!("AUDITLOG_LISTEN: {replica}\n")), "{replica}");
+        assert!(COMPOSE.contains(&format!("inside: {{ipv4_address: {}}}", replica.replace(":50051", ""))), "{replica}");
+    }
+}
+
+/// A level that sets one header inherits none, and what is believed and not set is what the client sent.
+#[test]
+fn no_location_sets_a_header_of_its_own() {
+    let (server, locations) = CONFIGURATION.split_once("\n        location ").unwrap();
+    assert_eq!(server.matches("\n        grpc_set_header x-audit-").count(), 5);
+    assert!(!locations.contains("grpc_set_header"));
+}
+
+/// Else calls would end without the service's word on why.
+#[test]
+fn the_gateway_is_more_patient_than_the_service() {
+    let limits = Config::default().traffic;
+    let [calls, exports] = seconds("grpc_read_timeout")[..] else { panic!("one for all, and one for exports") };
+    assert!(limits.call_time < calls && calls < limits.call_time + Duration::from_secs(10));
+    assert!(calls < exports);
+    assert!(seconds("send_timeout")[0] > limits.export_stall);
 }
 
 #[rstest]
@@ -190,16 +231,21 @@ async fn claims_that_a_client_smuggles_do_not_get_through(
     // A caller without grants stays without, and each claim once, twice, in capitals or with underscores adds none.
     let everything = Caller::root().role("tenant_admin@*").with("x-audit-subject-name", "Root");
     for caller in [
-        everything.clone().with("authorization", "Basic bmV3OnNlY3JldA=="),
-        everything.with("x-audit-subject", "again").with("authorization", "Basic bmV3OnNlY3JldA=="),
-        Caller::nobody().with("x_audit_roles", "tenant_admin@*").with("authorization", "Basic bmV3OnNlY3JldA=="),
+        everything.clone().with("authorization", NEW),
+        everything.with("x-audit-subject", "again").with("authorization", NEW),
+        Caller::nobody().with("x_audit_roles", "tenant_admin@*").with("authorization", NEW),
     ] {
-        let denied =
-            assert_error(client.list_events(caller.call(list(T))).await, Code::PermissionDenied, "PERMISSION_MISSING");
-        assert!(denied.message().starts_with("new may not"), "{denied:?}");
+        let listed = client.list_events(caller.call(list(T))).await.map(drop);
+        // It has a location of its own.
+        let exported = client.export_csv(caller.call(export_of(T))).await.map(drop);
+        for result in [listed, exported] {
+            let denied = assert_error(result, Code::PermissionDenied, "PERMISSION_MISSING");
+            assert!(denied.message().starts_with("new may not"), "{denied:?}");
+        }
     }
-    let headers =
-        [("authorization", "Basic bmV3OnNlY3JldA=="), ("X-Audit-Roles", "tenant_admin@*"), ("X-Audit-Subject", "root")];
+    let unknown = client.export_csv(Caller::root().role("tenant_admin@*").call(export_of(T))).await.map(drop);
+    assert_eq!(unknown.unwrap_err().code(), Code::Unauthenticated);
+    let headers = [("authorization", NEW), ("X-Audit-Roles", "tenant_admin@*"), ("X-Audit-Subject", "root")];
     let reply = gateway.web("ListEvents", &list(T), &headers).await;
     assert_eq!((reply.code(), reply.messages.len()), (Some(7), 0), "{reply:?}");
     // Nor does who is believed take over more of a claim than the gateway says.
@@ -248,8 +294,7 @@ async fn an_export_streams_whole(#[values(Backend::Sqlite, Backend::Postgres)] b
         app.batch(&Caller::root(), T, (0..1000).map(|_| large()).collect()).await.unwrap();
     }
     let Some(gateway) = Gateway::before(&app) else { return };
-    let request = ExportCsvRequest { parent: T.to_owned(), ..Default::default() };
-    let reply = gateway.client().await.export_csv(with_credentials(request, ANN)).await.unwrap();
+    let reply = gateway.client().await.export_csv(with_credentials(export_of(T), ANN)).await.unwrap();
     assert_eq!(reply.metadata().get("x-audit-log-size").unwrap(), "3000");
     let mut stream = reply.into_inner();
     let (mut pieces, mut bytes) = (0, 0);
@@ -259,6 +304,10 @@ async fn an_export_streams_whole(#[values(Backend::Sqlite, Backend::Postgres)] b
     }
     assert!(pieces > 3 && bytes > 6_000_000, "{pieces} pieces, {bytes} bytes");
     assert_eq!(stream.trailers().await.unwrap().unwrap().get("x-audit-row-count").unwrap(), "3000");
+    // By whom, as the gateway says.
+    let filter = EventFilter { resource_types: vec!["audit_export".to_owned()], ..Default::default() };
+    let actor = app.walk(&Caller::root(), filtered(T, filter)).await.remove(0).actor.unwrap();
+    assert_eq!((actor.id.as_str(), actor.r#type), ("ann", 1));
 }
 
 #[rstest]
