@@ -153,7 +153,7 @@ table! {
         /// File that holds the database URL, instead of the URL itself
         #[arg(long = "database-url-file", value_name = "FILE")]
         url_file: PathBuf,
-        /// Most connections open at a time [default: 8]
+        /// Most connections open at a time, for reading [default: 8]
         #[arg(long = "database-pool-size", value_name = "N")]
         pool_size: NonZeroU32,
         /// How long a statement may take [default: 10s]
