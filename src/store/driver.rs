@@ -64,7 +64,7 @@ fn keys<'q>(values: &'q [String], key: fn(&'q str) -> Driver<'q>) -> Vec<Driver<
 }
 
 /// The projects that the query is about, `""` for the tenant itself; empty unless one condition alone says it.
-fn projects(query: &PageQuery) -> Vec<Driver<'_>> {
+pub(super) fn projects(query: &PageQuery) -> Vec<Driver<'_>> {
     match (query.scope.project(), &query.filter.project_ids[..], query.filter.tenant_only) {
         (Some(project), [], false) => vec![Driver::Project(project)],
         (None, projects, false) => keys(projects, Driver::Project),

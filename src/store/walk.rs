@@ -101,12 +101,7 @@ impl<'q> Walk<'q> {
     /// The first `count` rows of a stretch that the query asks for, in order.
     pub(super) fn filtered(&self, stretch: Stretch, count: usize) -> Rows<'q> {
         let driven = self.driven(stretch).limit(to_i64(count));
-        let rows = self.residual().into_iter().fold(driven, |rows, condition| rows.filter(condition));
-        match (self.query.log_size, self.query.order) {
-            // Nearly all rows pass, so it does not count as residual.
-            (Some(size), Order::NewestFirst | Order::OldestFirst) => rows.filter(LeafBound::below(size)),
-            _ => rows,
-        }
+        self.residual().into_iter().fold(driven, |rows, condition| rows.filter(condition))
     }
 
     /// Whether there are conditions that the driving index does not settle.
@@ -186,7 +181,7 @@ impl<'q> Walk<'q> {
     fn residual(&self) -> Vec<Condition<'q>> {
         let filter = &self.query.filter;
         let mut conditions = Vec::new();
-        if !matches!(self.driver, Driver::Project(_)) {
+        if !matches!(self.driver, Driver::Project(_)) || driver::projects(self.query).is_empty() {
             conditions.extend(of_project(self.query));
         }
         if !matches!(self.driver, Driver::Resource(_)) && !filter.resource_ids.is_empty() {
@@ -210,11 +205,14 @@ impl<'q> Walk<'q> {
         conditions
     }
 
-    /// Times where the log drives the walk, and the start in the log where time does.
+    /// Times where the log drives the walk, and the log's own where time does: nearly all rows pass the end of the log, until
+    /// the walk comes to what was recorded since.
     fn residual_bounds(&self) -> Vec<Condition<'q>> {
         let filter = &self.query.filter;
         if self.driver != Driver::Log {
-            return filter.start_leaf_index.map(|start| boxed(LeafBound::from(start))).into_iter().collect();
+            let start = filter.start_leaf_index.map(LeafBound::from);
+            let end = self.query.log_size.map(LeafBound::below);
+            return start.into_iter().chain(end).map(boxed).collect();
         }
         let start = filter.start_millis.map(|start| boxed(events::event_id.ge(Id::lower_bound(start))));
         let end = filter.end_millis.map(|end| boxed(events::event_id.lt(Id::lower_bound(end))));

@@ -251,6 +251,8 @@ fn lists_across_projects(parent: &str) -> Vec<ListEventsRequest> {
         EventFilter { actor_ids: texts(&["bob", "eve"]), ..Default::default() },
         EventFilter { resource_ids: texts(&["r", "s"]), actor_ids: texts(&["bob"]), ..Default::default() },
         EventFilter { actor_ids: texts(&["nobody-here"]), ..Default::default() },
+        // There is no such thing in a project.
+        EventFilter { actor_ids: texts(&["bob"]), tenant_only: true, ..Default::default() },
         EventFilter::default(),
     ];
     let orders = [Order::NewestFirst, Order::OldestFirst].map(i32::from);
