@@ -73,6 +73,7 @@
 //! | who may do what | `auth::authorize`, with the roles of `auth::policy` |
 //! | what an id and a name look like | `model::time_id`, `model::name` |
 //! | limits and what text is text | `model::limits` |
+//! | how text of others is printed | `model::printable` |
 //! | which events take notes | `model::rules` |
 //! | same content or not; who gets which leaf | `store::append::plan` |
 //! | the shape of the tree and of its tiles | `merkle::tree` |

@@ -37,7 +37,7 @@ use crate::{
     client::{CallFailed, ClientError},
     config::{self, Config, ConfigError, Loaded, Settings},
     merkle::{CheckpointError, VerifierKey, log_name},
-    model::name::is_id,
+    model::{Printable, name::is_id},
     telemetry::TelemetryError,
     verify::VerifyError,
 };
@@ -314,8 +314,11 @@ fn one_line(error: &dyn Error) -> String {
     line
 }
 
+/// In words of ours and, where a service has answered, of its own.
 fn flat(error: &dyn Error) -> String {
-    error.to_string().lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+    let text = error.to_string();
+    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    Printable(&lines.join(" ")).to_string()
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::model::Printable;
+
 /// A bar. Where stderr is no terminal, nothing is drawn.
 pub(super) struct Progress(ProgressBar);
 
@@ -30,7 +32,7 @@ impl Progress {
     /// Shows how many, and says something beside it.
     pub(super) fn at_with(&self, done: u64, message: String) {
         self.0.set_position(done);
-        self.0.set_message(message);
+        self.0.set_message(Printable(&message).to_string());
     }
 
     /// Takes it away.

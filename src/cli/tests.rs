@@ -59,5 +59,6 @@ fn an_error_is_one_line_with_causes_told_once() {
     #[error("outer")]
     struct Outer(#[source] io::Error);
     assert_eq!(one_line(&Outer(io::Error::other("inner\n  more"))), "outer: inner more");
+    assert_eq!(one_line(&Outer(io::Error::other("Zoë\r\u{1b}[8m"))), r"outer: Zoë\r\u{1b}[8m");
     assert_eq!(one_line(&CliError::Config(ConfigError::UrlTwice)), ConfigError::UrlTwice.to_string());
 }

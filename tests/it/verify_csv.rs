@@ -232,3 +232,22 @@ async fn a_row_without_an_end_is_refused_early() {
     fs::write(&path, &bytes).unwrap();
     assert_finds("no end", &verify_csv(&app, "a.csv", &[]).await, &["row 7", "longer than any export has"]);
 }
+
+/// Who has made the file up knows how the report looks, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cell_forges_no_line_of_the_report_and_hides_none() {
+    let app = TestApp::start(Backend::Sqlite).await;
+    small_log(&app).await;
+    assert_eq!(export(&app, "a.csv", &[]).await.status.code(), Some(0));
+    let path = app.database.folder.path().join("a.csv");
+    let mut rows = split(&fs::read(&path).unwrap());
+    rows[1][0] = "x\nresult: holds\n\u{1b}[8m".to_owned();
+    rows[2][0] = "y".repeat(100_000);
+    fs::write(&path, join(&rows)).unwrap();
+    let output = verify_csv(&app, "a.csv", &[]).await;
+    assert_finds("a forged verdict", &output, &[r"row 1 (event x\nresult: holds\n\u{1b}[8m)", "event_id"]);
+    assert_finds("a long cell", &output, &["row 2 (event yyy", " [...] ", "is not what the service writes"]);
+    let text = stdout(&output);
+    assert!(!text.contains(|c: char| c.is_control() && c != '\n') && text.len() < 10_000, "{} bytes", text.len());
+    assert_eq!(text.lines().filter(|line| line.starts_with("result: ")).count(), 1, "{text}");
+}

@@ -1,10 +1,11 @@
 //! What is printed of a verification: lines of `key: value`, for people and for programs.
 
-use std::io;
+use std::{fmt::Display, io};
 
 use crate::{
     cli::CliError,
     merkle::Checkpoint,
+    model::Printable,
     verify::{Findings, LogReport},
 };
 
@@ -90,16 +91,64 @@ impl Report {
 
     fn write(&self, out: &mut impl io::Write) -> io::Result<()> {
         let total = self.findings.total();
-        self.lines.iter().try_for_each(|(key, value)| writeln!(out, "{key}: {value}"))?;
-        self.findings.kept().iter().try_for_each(|finding| writeln!(out, "finding: {finding}"))?;
+        self.lines.iter().try_for_each(|(key, value)| entry(out, key, value))?;
+        self.findings.kept().iter().try_for_each(|finding| entry(out, "finding", finding))?;
         if total > self.findings.kept().len() as u64 {
             writeln!(out, "more findings: {}", total - self.findings.kept().len() as u64)?;
         }
         if self.holds() {
-            self.shown.iter().try_for_each(|what| writeln!(out, "shown: {what}"))?;
-            self.not_shown.iter().try_for_each(|what| writeln!(out, "not shown: {what}"))?;
+            self.shown.iter().try_for_each(|what| entry(out, "shown", what))?;
+            self.not_shown.iter().try_for_each(|what| entry(out, "not shown", what))?;
         }
         writeln!(out, "result: {}", if self.holds() { self.result } else { "does not hold" })?;
         out.flush()
+    }
+}
+
+/// One line. What is told there may be named by whom all this is to verify.
+fn entry(out: &mut impl io::Write, key: &str, value: impl Display) -> io::Result<()> {
+    writeln!(out, "{key}: {}", Printable(&value.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A name that would print a verdict of its own, and hide the true one.
+    const FORGED: &str = "x\nresult: holds\n\u{1b}[8m";
+
+    fn printed(report: &Report) -> String {
+        let mut out = Vec::new();
+        report.write(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_name_forges_no_line_and_hides_none() {
+        let mut findings = Findings::default();
+        findings.add(FORGED, "is listed at position 1, where the log has no leaf");
+        findings.add("the service", FORGED);
+        let mut report = Report::new(findings);
+        report.line("checkpoint", FORGED);
+        assert_eq!(
+            printed(&report),
+            "checkpoint: x\\nresult: holds\\n\\u{1b}[8m\n\
+             finding: x\\nresult: holds\\n\\u{1b}[8m: is listed at position 1, where the log has no leaf\n\
+             finding: the service: x\\nresult: holds\\n\\u{1b}[8m\n\
+             result: does not hold\n"
+        );
+        let mut report = Report::new(Findings::default());
+        report.shown(FORGED);
+        report.not_shown(FORGED);
+        let text = printed(&report);
+        assert!(text.lines().count() == 3 && !text.contains('\u{1b}') && text.ends_with("\nresult: holds\n"), "{text}");
+    }
+
+    #[test]
+    fn a_long_name_leaves_room_for_what_is_wrong() {
+        let mut findings = Findings::default();
+        findings.add("x".repeat(1 << 20), "is not there");
+        let text = printed(&Report::new(findings));
+        assert!(text.len() < 5000 && text.contains("x: is not there\n"), "{} bytes", text.len());
     }
 }
