@@ -77,6 +77,7 @@
 //! | which events take notes | `model::rules` |
 //! | same content or not; who gets which leaf | `store::append::plan` |
 //! | the shape of the tree and of its tiles | `merkle::tree` |
+//! | what logs and manifests are called, and whose they are | `merkle::name` |
 //! | no log goes back behind what was seen of it | `store::heads` |
 //! | whose turn it is | `ingest::lines` for writes, `query::turns` for reads |
 //! | what a leaf commits to | `model::leaf`, golden bytes in `tests/golden` |

@@ -36,7 +36,7 @@ use crate::{
     checkpoint_key::KeyFileError,
     client::{CallFailed, ClientError},
     config::{self, Config, ConfigError, Loaded, Settings},
-    merkle::{CheckpointError, VerifierKey, log_name},
+    merkle::{CheckpointError, VerifierKey, is_of_tenant},
     model::{Printable, name::is_id},
     telemetry::TelemetryError,
     verify::VerifyError,
@@ -286,7 +286,7 @@ fn require_tenant(tenant: &str, key: Option<&VerifierKey>) -> Result<(), CliErro
         return Err(CliError::Tenant(tenant.to_owned()));
     }
     match key.map(VerifierKey::name) {
-        Some(name) if !log_name(name).ends_with(&format!("/tenants/{tenant}")) => {
+        Some(name) if !is_of_tenant(name, tenant) => {
             Err(CliError::KeyOfOtherLog { found: name.to_owned(), tenant: tenant.to_owned() })
         }
         _ => Ok(()),

@@ -2,18 +2,15 @@
 
 use std::fmt;
 
-use signed_note::{Note, NoteError, StandardVerifier, Verifier as _, VerifierError, VerifierList, is_key_name_valid};
+use signed_note::{NoteError, StandardVerifier, Verifier as _, VerifierError, is_key_name_valid};
 use tlog_tiles as tlog;
 
-use super::{CheckpointKey, Hash};
-
-/// The longest origin, in bytes.
-const MAX_ORIGIN_BYTES: usize = 256;
+use super::{CheckpointKey, Hash, note_text};
 
 /// A head that somebody may sign, or has signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The log's name, which is the key's name as well; see [`checkpoint_name`].
+    /// The log's name, which is the key's name as well; see [`checkpoint_name`](super::checkpoint_name).
     pub origin: String,
     /// How many leaves the log has.
     pub size: u64,
@@ -59,32 +56,6 @@ impl CheckpointError {
     }
 }
 
-/// The name of a tenant's log: both the origin line of its checkpoints and the name of the key that signs them.
-pub fn checkpoint_name(origin: &str, tenant: &str) -> String {
-    format!("{origin}/tenants/{tenant}")
-}
-
-/// The name of a tenant's log in one of its epochs, which are counted from 1: the first one is called like the log. The next
-/// one begins when an operator acknowledges that the database went back, and has another name, so that nobody finds two
-/// histories under one.
-pub fn epoch_name(origin: &str, tenant: &str, epoch: u32) -> String {
-    match epoch {
-        ..=1 => checkpoint_name(origin, tenant),
-        _ => format!("{}/epochs/{epoch}", checkpoint_name(origin, tenant)),
-    }
-}
-
-/// The name under which the manifests of a tenant's exports are signed. No log is called so: ids have no `/` in them.
-pub fn manifest_name(origin: &str, tenant: &str) -> String {
-    format!("{}/exports", checkpoint_name(origin, tenant))
-}
-
-/// Whether the names of logs may begin with `text`: 1 to 256 visible ASCII characters without `+`, and no `/` at the end.
-pub fn is_origin(text: &str) -> bool {
-    let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic());
-    is_visible && is_key_name_valid(text) && text.len() <= MAX_ORIGIN_BYTES && !text.ends_with('/')
-}
-
 impl Checkpoint {
     /// The signed note.
     pub fn sign(&self, key: &CheckpointKey) -> Result<String, CheckpointError> {
@@ -98,16 +69,12 @@ impl Checkpoint {
 
     /// Reads a signed note without looking at its signatures.
     pub fn parse(note: &str) -> Result<Self, CheckpointError> {
-        let note = Note::from_bytes(note.as_bytes()).map_err(|_| CheckpointError::Malformed)?;
-        Self::of_text(note.text())
+        Self::of_text(&note_text(note)?)
     }
 
     /// Reads a signed note that must be of the key's log and signed by it. Other signatures do not matter.
     pub fn verify(note: &str, key: &VerifierKey) -> Result<Self, CheckpointError> {
-        let note = Note::from_bytes(note.as_bytes()).map_err(|_| CheckpointError::Malformed)?;
-        let known = VerifierList::new(vec![Box::new(key.0.clone())]);
-        note.verify(&known).map_err(|error| key.explain(&error))?;
-        let checkpoint = Self::of_text(note.text())?;
+        let checkpoint = Self::of_text(&key.verify_note(note)?)?;
         match checkpoint.origin == key.name() {
             true => Ok(checkpoint),
             false => Err(CheckpointError::Origin { expected: key.name().to_owned(), found: checkpoint.origin }),
@@ -115,8 +82,8 @@ impl Checkpoint {
     }
 
     /// Extension lines, which others may add, are passed over.
-    fn of_text(text: &[u8]) -> Result<Self, CheckpointError> {
-        let text = tlog::Checkpoint::from_bytes(text).map_err(|_| CheckpointError::Malformed)?;
+    fn of_text(text: &str) -> Result<Self, CheckpointError> {
+        let text = tlog::Checkpoint::from_bytes(text.as_bytes()).map_err(|_| CheckpointError::Malformed)?;
         Ok(Self { origin: text.origin().to_owned(), size: text.size(), root: text.hash().0 })
     }
 }

@@ -11,15 +11,19 @@ mod checkpoint;
 mod key;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod laws;
+mod name;
 mod note;
 mod proof;
 mod tree;
 
 use std::ops::Range;
 
-pub use checkpoint::{Checkpoint, CheckpointError, VerifierKey, checkpoint_name, epoch_name, is_origin, manifest_name};
+pub use checkpoint::{Checkpoint, CheckpointError, VerifierKey};
 pub use key::{CheckpointKey, KeyError};
-pub use note::{epoch_of, log_name, note_text};
+pub use name::{
+    checkpoint_name, epoch_name, epoch_of, is_of_tenant, is_origin, log_name, manifest_name, manifest_name_of,
+};
+pub use note::note_text;
 pub use proof::{
     InvalidProof, ProofError, prove_consistency, prove_inclusion, root_at, verify_consistency, verify_inclusion,
 };

@@ -1,10 +1,10 @@
-//! Signed notes that are no checkpoints: the same key speaks under another name.
+//! Signed notes, and the names under which one key speaks.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use ed25519_dalek::VerifyingKey;
 use signed_note::{Note, VerifierList, new_ed25519_verifier_key};
 
-use super::{Checkpoint, CheckpointError, VerifierKey};
+use super::{Checkpoint, CheckpointError, VerifierKey, log_name};
 
 /// The bytes of an Ed25519 key in a verifier key: 0x01, and the key.
 const KEY_BYTES: usize = 33;
@@ -19,21 +19,15 @@ fn text_of(note: &Note) -> Result<String, CheckpointError> {
     String::from_utf8(note.text().to_vec()).map_err(|_| CheckpointError::Malformed)
 }
 
-/// The name of the log that a name is of: that of its first epoch. See [`epoch_name`](super::epoch_name).
-pub fn log_name(name: &str) -> &str {
-    match name.rsplit_once("/epochs/") {
-        Some((log, epoch)) if !epoch.is_empty() && epoch.bytes().all(|byte| byte.is_ascii_digit()) => log,
-        _ => name,
-    }
-}
-
-/// The epoch that the name of a log tells, from 1.
-pub fn epoch_of(name: &str) -> u32 {
-    let epoch = name.strip_prefix(log_name(name)).and_then(|rest| rest.strip_prefix("/epochs/"));
-    epoch.and_then(|epoch| epoch.parse().ok()).unwrap_or(1)
-}
-
 impl Checkpoint {
+    /// Reads a checkpoint; with a key, as [`Self::verify_any_epoch`] does, and without one, as [`Self::parse`] does.
+    pub fn read(note: &str, key: Option<&VerifierKey>) -> Result<Self, CheckpointError> {
+        match key {
+            Some(key) => Self::verify_any_epoch(note, key),
+            None => Self::parse(note),
+        }
+    }
+
     /// Reads a checkpoint of the key's log, in whichever of its epochs, that the key has signed. One private key signs for all
     /// of them, so the verifier key of any one is good for each, under that one's name.
     pub fn verify_any_epoch(note: &str, key: &VerifierKey) -> Result<Self, CheckpointError> {

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::{
-    merkle::{Checkpoint, CheckpointError, VerifierKey, log_name, note_text},
+    merkle::{Checkpoint, CheckpointError, VerifierKey, is_of_tenant, manifest_name_of, note_text},
     model::{Order, Scope, leaf::Hash},
 };
 
@@ -65,7 +65,7 @@ impl Manifest {
     /// Reads a manifest; with the key of the tenant's log, one that it has signed.
     pub fn read(note: &str, key: Option<&VerifierKey>) -> Result<Self, ManifestError> {
         let text = match key {
-            Some(key) => key.under(&format!("{}/exports", log_name(key.name()))).and_then(|key| key.verify_note(note)),
+            Some(key) => key.under(&manifest_name_of(key.name())).and_then(|key| key.verify_note(note)),
             None => note_text(note),
         };
         let text = text.map_err(|error| match error {
@@ -84,17 +84,12 @@ impl Manifest {
     fn of(name: &str, statement: Statement, key: Option<&VerifierKey>) -> Result<Self, ManifestError> {
         let malformed = |what: &str| ManifestError::Malformed(what.to_owned());
         let parent = Scope::parse(&statement.parent).map_err(|error| malformed(&format!("parent {error}")))?;
-        let checkpoint = match key {
-            Some(key) => Checkpoint::verify_any_epoch(&statement.checkpoint, key),
-            None => Checkpoint::parse(&statement.checkpoint),
-        };
-        let checkpoint = checkpoint.map_err(ManifestError::Checkpoint)?;
+        let checkpoint = Checkpoint::read(&statement.checkpoint, key).map_err(ManifestError::Checkpoint)?;
         let contradiction = |what: String| Err(ManifestError::Contradiction(what));
-        let log = log_name(&checkpoint.origin);
-        if name != format!("{log}/exports") {
+        if name != manifest_name_of(&checkpoint.origin) {
             return contradiction(format!("it is called {name}, and its checkpoint is of {}", checkpoint.origin));
         }
-        if !log.ends_with(&format!("/tenants/{}", parent.tenant())) {
+        if !is_of_tenant(&checkpoint.origin, parent.tenant()) {
             return contradiction(format!("{parent} was exported, and its checkpoint is of {}", checkpoint.origin));
         }
         if checkpoint.size != statement.log_size {

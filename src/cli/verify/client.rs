@@ -5,7 +5,7 @@ use tonic::Code;
 
 use crate::{
     cli::{CliError, listed_event, progress::Progress, remote::Remote},
-    merkle::{Checkpoint, CheckpointError, Frontier, Hash, VerifierKey, log_name, verify_consistency},
+    merkle::{Checkpoint, CheckpointError, Frontier, Hash, VerifierKey, is_of_tenant, verify_consistency},
     model::leaf::leaf_hash,
     proto::auditlog::v1::{
         GetCheckpointRequest, GetConsistencyProofRequest, Leaf, ListEventsRequest, ListLeavesRequest, Order,
@@ -14,7 +14,7 @@ use crate::{
     verify::{Findings, ListedCheck},
 };
 
-use super::{Report, saved};
+use super::Report;
 
 /// The most events and leaves of one call.
 const PAGE: i32 = 1000;
@@ -38,12 +38,12 @@ pub(super) async fn verify(remote: &Remote, question: &Question<'_>) -> Result<A
     let client = ProofServiceClient::new(remote.channel.clone());
     let request = GetCheckpointRequest { parent: parent.clone() };
     let reply = remote.call(request, |request| get_checkpoint(client.clone(), request)).await?;
-    let checkpoint = match saved::parse(&reply.checkpoint, question.key) {
+    let checkpoint = match Checkpoint::read(&reply.checkpoint, question.key) {
         Ok(checkpoint) => checkpoint,
         Err(error) => return Ok(Answer { report: unsigned(&parent, &error), checkpoint: reply.checkpoint }),
     };
     let mut check = ListedCheck::new(checkpoint.clone(), question.saved);
-    if !log_name(&checkpoint.origin).ends_with(&format!("/{parent}")) {
+    if !is_of_tenant(&checkpoint.origin, question.tenant) {
         check.add("the checkpoint", format!("is of {}, not of {parent}", checkpoint.origin));
     }
     if u64::try_from(reply.tree_size()).ok() != Some(checkpoint.size) || reply.root_hash != checkpoint.root {

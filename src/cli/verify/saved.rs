@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::merkle::{Checkpoint, CheckpointError, VerifierKey, log_name};
+use crate::merkle::{Checkpoint, VerifierKey, is_of_tenant};
 
 use crate::cli::CliError;
 
@@ -32,21 +32,14 @@ impl SavedArgs {
         }
         // Tools such as jq and echo put a line's end behind what ends with one already.
         let text = format!("{}\n", read_text(path)?.trim_end_matches('\n'));
-        let checkpoint = parse(&text, key).map_err(|error| CliError::Checkpoint { file: path.clone(), error })?;
-        match log_name(&checkpoint.origin).ends_with(&format!("/tenants/{tenant}")) {
+        let checkpoint =
+            Checkpoint::read(&text, key).map_err(|error| CliError::Checkpoint { file: path.clone(), error })?;
+        match is_of_tenant(&checkpoint.origin, tenant) {
             true => Ok(Some(checkpoint)),
             false => {
                 Err(CliError::OtherLog { file: path.clone(), found: checkpoint.origin, tenant: tenant.to_owned() })
             }
         }
-    }
-}
-
-/// Reads a checkpoint; with a key, one that it has signed.
-pub(super) fn parse(text: &str, key: Option<&VerifierKey>) -> Result<Checkpoint, CheckpointError> {
-    match key {
-        Some(key) => Checkpoint::verify_any_epoch(text, key),
-        None => Checkpoint::parse(text),
     }
 }
 
