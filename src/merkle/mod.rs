@@ -27,7 +27,7 @@ pub use note::note_text;
 pub use proof::{
     InvalidProof, ProofError, prove_consistency, prove_inclusion, root_at, verify_consistency, verify_inclusion,
 };
-pub use tree::{Frontier, FrontierError, Tile, Tree, TreeError};
+pub use tree::{Frontier, FrontierError, Tile, Tree, TreeError, finished_tiles};
 
 /// A SHA-256 value.
 pub type Hash = [u8; HASH_BYTES];
@@ -42,6 +42,8 @@ pub const TILE_BYTES: usize = TILE_WIDTH as usize * HASH_BYTES;
 const TILE_HEIGHT: u8 = 8;
 /// The largest tree. Indexes of inner nodes are about twice as large as those of leaves and must fit into 64 bits.
 pub const MAX_TREE_SIZE: u64 = 1 << 62;
+/// The levels of tiles that it has, unfinished ones included.
+pub const TILE_LEVELS: u8 = MAX_TREE_SIZE.ilog2().div_ceil(TILE_HEIGHT as u32) as u8;
 /// The root of the tree without leaves: SHA-256 of no bytes (RFC 6962, section 2.1).
 pub const EMPTY_ROOT: Hash = tlog_tiles::EMPTY_HASH.0;
 

@@ -240,6 +240,6 @@ fn edge(edges: &mut Vec<Edge>, level: u8) -> &mut Edge {
 }
 
 /// How many tiles of `level` are finished in a tree of `size` leaves.
-pub(super) fn finished_tiles(size: u64, level: u8) -> u64 {
+pub fn finished_tiles(size: u64, level: u8) -> u64 {
     size.checked_shr(u32::from(TILE_HEIGHT) * (u32::from(level) + 1)).unwrap_or(0)
 }

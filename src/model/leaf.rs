@@ -57,22 +57,31 @@ pub fn note_leaf(event: &EventName, note: NoteId, time: Timestamp, body: &Hash) 
     }))
 }
 
-/// The leaf that an event as it is now would have: its body is committed to anew, unless it was erased.
-pub fn of_event(event: &Event) -> Vec<u8> {
-    let commitment = match &event.body {
+/// The commitment that an event's body as it is now makes; of an erased one, what is left of it.
+pub fn commitment_of_event(event: &Event) -> Hash {
+    match &event.body {
         Ok(body) => event_commitment(&body.salt, &body.content, &body.recorder),
         Err(_) => event.sealed.body_commitment,
-    };
+    }
+}
+
+/// The same of a note.
+pub fn commitment_of_note(note: &UpdateNote) -> Hash {
+    match &note.body {
+        Some(body) => note_commitment(&body.salt, &body.author, &body.text),
+        None => note.sealed.body_commitment,
+    }
+}
+
+/// The leaf that an event as it is now would have: its body is committed to anew, unless it was erased.
+pub fn of_event(event: &Event) -> Vec<u8> {
+    let commitment = commitment_of_event(event);
     event_leaf(&event.name, event.action, &event.resource_type, event.sealed.record_time, &commitment)
 }
 
 /// The same of a note on the event with the canonical name `event`.
 pub fn of_note(event: &EventName, note: &UpdateNote) -> Vec<u8> {
-    let commitment = match &note.body {
-        Some(body) => note_commitment(&body.salt, &body.author, &body.text),
-        None => note.sealed.body_commitment,
-    };
-    note_leaf(event, note.id, note.sealed.record_time, &commitment)
+    note_leaf(event, note.id, note.sealed.record_time, &commitment_of_note(note))
 }
 
 /// The hash of a leaf.

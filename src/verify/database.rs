@@ -3,20 +3,15 @@
 use std::{collections::VecDeque, mem, time::Duration};
 
 use crate::{
-    merkle::{Checkpoint, HASH_BYTES, Hash, TILE_BYTES, TILE_WIDTH},
+    merkle::{Checkpoint, HASH_BYTES, Hash, TILE_BYTES, TILE_LEVELS, TILE_WIDTH, finished_tiles},
     model::Event,
     store::{AfterRow, AuditPage, AuditReader, AuditRow, NoteOnEvent, StoreError, StoredHead, StoredTile},
 };
 
-use super::{
-    Findings, LogReport, Recomputed, compare_with_saved, leaves, standing,
-    tree::{finished_tiles, root_of},
-};
+use super::{Findings, LogReport, Recomputed, compare_with_saved, leaves, standing, tree::root_of};
 
 /// The most positions in a row that may be missing before the tree is given up: a head can claim any size.
 const MAX_GAP: u64 = 1 << 16;
-/// The levels of tiles that a log of 2^62 leaves has.
-const LEVELS: u8 = 8;
 
 /// Why a log could not be verified.
 #[derive(Debug, thiserror::Error)]
@@ -262,11 +257,11 @@ impl DatabaseCheck<'_> {
     /// Rows and tiles that are in no log. The log may have grown since the walk began, which is no fault.
     fn find_strays(&mut self) -> Result<(), StoreError> {
         let mut tiles = Vec::new();
-        for level in 0..LEVELS {
+        for level in 0..TILE_LEVELS {
             let beyond = self.reader.tiles_from(level, finished_tiles(self.size, level))?;
             tiles.extend(beyond.into_iter().map(|index| (i16::from(level), index)));
         }
-        let other = self.reader.tiles_of_other_levels(LEVELS)?;
+        let other = self.reader.tiles_of_other_levels(TILE_LEVELS)?;
         let size = self.reader.head()?.map_or(0, |head| u64::try_from(head.size).unwrap_or(0));
         let findings = &mut self.report.findings;
         if size < self.size {
@@ -274,7 +269,7 @@ impl DatabaseCheck<'_> {
         }
         let is_finished = |(level, index): &(i16, i64)| {
             let index = u64::try_from(*index);
-            index.is_ok_and(|index| index < finished_tiles(size, u8::try_from(*level).unwrap_or(LEVELS)))
+            index.is_ok_and(|index| index < finished_tiles(size, u8::try_from(*level).unwrap_or(TILE_LEVELS)))
         };
         for (level, index) in tiles.into_iter().filter(|tile| !is_finished(tile)).chain(other) {
             findings.add(format!("tile {level}/{index}"), format!("is beyond the head, which says {size} leaves"));

@@ -18,28 +18,13 @@ const NOTE_LEAF: &str = "leaf_hash does not fit the leaf: it, note_id, event_id,
                          project of its event was changed";
 const COMMITMENT: &str = "body_commitment was changed: leaf_hash fits the commitment that the body makes";
 
-/// The commitment that the event's body makes; of an erased one, what is left of it.
-fn event_commitment(event: &Event) -> Hash {
-    match &event.body {
-        Ok(body) => leaf::event_commitment(&body.salt, &body.content, &body.recorder),
-        Err(_) => event.sealed.body_commitment,
-    }
-}
-
-fn note_commitment(note: &UpdateNote) -> Hash {
-    match &note.body {
-        Some(body) => leaf::note_commitment(&body.salt, &body.author, &body.text),
-        None => note.sealed.body_commitment,
-    }
-}
-
 fn leaf_with(event: &Event, action: ActionType, commitment: &Hash) -> Vec<u8> {
     leaf::event_leaf(&event.name, action, &event.resource_type, event.sealed.record_time, commitment)
 }
 
 /// Holds what stands in an event's row together.
 pub(super) fn check_event(name: &str, event: &Event, stored: &Hash, findings: &mut Findings) {
-    let (made, kept) = (event_commitment(event), event.sealed.body_commitment);
+    let (made, kept) = (leaf::commitment_of_event(event), event.sealed.body_commitment);
     let hash = |action, commitment| leaf_hash(&leaf_with(event, action, commitment));
     let (body_fits, leaf_fits) = (made == kept, hash(event.action, &kept) == *stored);
     if !body_fits && hash(event.action, &made) == *stored {
@@ -68,7 +53,7 @@ pub(super) fn check_note(
     stored: &Hash,
     findings: &mut Findings,
 ) {
-    let (made, kept) = (note_commitment(note), note.sealed.body_commitment);
+    let (made, kept) = (leaf::commitment_of_note(note), note.sealed.body_commitment);
     let Some(event) = event else {
         findings.add(name, "its event is not there: event_id of the note was changed, or the event was removed");
         if made != kept {

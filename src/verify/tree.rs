@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, ops::Range};
 
-use crate::merkle::{EMPTY_ROOT, Frontier, HASH_BYTES, Hash, TILE_WIDTH, Tile, Tree, TreeReader};
+use crate::merkle::{EMPTY_ROOT, Frontier, HASH_BYTES, Hash, Tile, Tree, TreeReader};
 
 /// The leaves between two states of the tree that are kept, so that the first leaf that differs can be found.
 const STRIDE: u64 = 1024;
@@ -100,9 +100,4 @@ pub(super) fn root_of(hashes: &[Hash]) -> Hash {
     let mut frontier = Frontier::default();
     hashes.iter().for_each(|hash| frontier.push(*hash));
     frontier.root()
-}
-
-/// How many tiles of `level` a log of `size` leaves has finished.
-pub(super) fn finished_tiles(size: u64, level: u8) -> u64 {
-    size.checked_shr(TILE_WIDTH.trailing_zeros() * (u32::from(level) + 1)).unwrap_or(0)
 }
