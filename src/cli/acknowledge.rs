@@ -11,11 +11,11 @@ use crate::{
         Settings,
         settings::{DatabaseSettings, LogSettings},
     },
-    model::{Clock, Scope, SystemClock, name::is_id},
+    model::{Clock, SystemClock, TextRule, limits::TextError},
     telemetry,
 };
 
-use super::{CliError, FileArg, refuse_unused, serve};
+use super::{CliError, FileArg, refuse_unused, serve, tenant_scope};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct AcknowledgeArgs {
@@ -42,8 +42,7 @@ pub(super) struct AcknowledgeArgs {
 impl AcknowledgeArgs {
     /// The number of the epoch goes to standard output, what to do now to stderr.
     pub(super) fn run(self) -> Result<(), CliError> {
-        let scope = Scope::parse(&format!("tenants/{}", self.tenant)).ok().filter(|_| is_id(&self.tenant));
-        let scope = scope.ok_or_else(|| CliError::Tenant(self.tenant.clone()))?;
+        let scope = tenant_scope(&self.tenant)?;
         let DatabaseSettings { migrate, pool_size, .. } = &self.database;
         let unused = [(migrate.is_some(), "--database-migrate"), (pool_size.is_some(), "--database-pool-size")];
         refuse_unused(&unused, "here")?;
@@ -65,12 +64,7 @@ impl AcknowledgeArgs {
     }
 }
 
-/// A text that an event takes: not empty, of at most `max` bytes and without control characters.
-fn text_of(max: usize) -> impl Fn(&str) -> Result<String, String> + Clone {
-    move |text| match text.len() {
-        0 => Err("must not be empty".to_owned()),
-        bytes if bytes > max => Err(format!("must be at most {max} bytes; it has {bytes}")),
-        _ if text.contains(char::is_control) => Err("must have no control characters".to_owned()),
-        _ => Ok(text.to_owned()),
-    }
+/// A text that an event takes, of at most so many bytes.
+fn text_of(max_bytes: usize) -> impl Fn(&str) -> Result<String, TextError> + Clone {
+    move |text| TextRule::required(max_bytes).check(text).map(|()| text.to_owned())
 }

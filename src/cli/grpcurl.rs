@@ -1,11 +1,10 @@
 //! grpcurl commands that work as printed.
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-};
+use std::{fmt, net::SocketAddr};
 
 use crate::auth::claims;
+
+use super::remote::reachable;
 
 /// One command.
 #[derive(Clone, Debug)]
@@ -36,16 +35,6 @@ impl fmt::Display for Grpcurl {
 /// As one word for a POSIX shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-/// From this machine: an unspecified address cannot be called everywhere, loopback can.
-pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }
 
 #[cfg(test)]

@@ -2,13 +2,13 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream},
     time::Duration,
 };
 
 use crate::config::{Settings, settings::AdminSettings};
 
-use super::{CliError, FileArg};
+use super::{CliError, FileArg, remote::reachable};
 
 /// How long to wait for each step.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -28,21 +28,11 @@ impl HealthcheckArgs {
     pub(super) fn run(self) -> Result<(), CliError> {
         let loaded = self.file.load(Settings { admin: self.admin, ..Settings::default() })?;
         let address = loaded.config.admin.listen.ok_or(CliError::NoAdminAddress)?;
-        match ask(near(address)).map_err(|error| CliError::Io("reach the service", error))? {
+        match ask(reachable(address)).map_err(|error| CliError::Io("reach the service", error))? {
             true => Ok(()),
             false => Err(CliError::NotReady),
         }
     }
-}
-
-/// Where a service that listens on any address is reached from the same machine.
-fn near(mut address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V4(v4) if v4.ip().is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        SocketAddr::V6(v6) if v6.ip().is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => (),
-    }
-    address
 }
 
 fn ask(address: SocketAddr) -> io::Result<bool> {

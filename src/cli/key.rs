@@ -9,10 +9,9 @@ use crate::{
     checkpoint_key,
     config::{Config, Settings, settings::CheckpointSettings},
     merkle::epoch_name,
-    model::name::is_id,
 };
 
-use super::{CliError, FileArg};
+use super::{CliError, FileArg, tenant_scope};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct KeyArgs {
@@ -84,13 +83,11 @@ impl ShowArgs {
 
 /// What the key is for, and in the last line the key.
 fn verifier_key(config: &Config, tenant: &str, epoch: u32) -> Result<String, CliError> {
-    if !is_id(tenant) {
-        return Err(CliError::Tenant(tenant.to_owned()));
-    }
+    let scope = tenant_scope(tenant)?;
     let name = epoch_name(&config.checkpoint.origin, tenant, epoch);
     let key = checkpoint_key::load(&config.checkpoint.key_file)?.verifier_key(&name);
     Ok(format!(
-        "The log of tenants/{tenant} is called {name}.\n\
+        "The log of {scope} is called {name}.\n\
          Its checkpoints are C2SP signed notes, and this is the key that verifies them:\n\
          {key}"
     ))

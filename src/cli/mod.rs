@@ -37,7 +37,7 @@ use crate::{
     client::{CallFailed, ClientError},
     config::{self, Config, ConfigError, Loaded, Settings},
     merkle::{CheckpointError, VerifierKey, is_of_tenant},
-    model::{Printable, name::is_id},
+    model::{Printable, Scope},
     telemetry::TelemetryError,
     verify::VerifyError,
 };
@@ -280,11 +280,14 @@ impl CliError {
     }
 }
 
+/// The tenant that `--tenant` names by its id.
+fn tenant_scope(tenant: &str) -> Result<Scope, CliError> {
+    Scope::new(tenant, None).map_err(|_| CliError::Tenant(tenant.to_owned()))
+}
+
 /// Refuses what is no tenant's id, and a key that is for another log.
 fn require_tenant(tenant: &str, key: Option<&VerifierKey>) -> Result<(), CliError> {
-    if !is_id(tenant) {
-        return Err(CliError::Tenant(tenant.to_owned()));
-    }
+    tenant_scope(tenant)?;
     match key.map(VerifierKey::name) {
         Some(name) if !is_of_tenant(name, tenant) => {
             Err(CliError::KeyOfOtherLog { found: name.to_owned(), tenant: tenant.to_owned() })

@@ -1,6 +1,12 @@
 //! The service as a client command reaches it: address, claims, TLS.
 
-use std::{fs, future::Future, path::PathBuf, str::FromStr};
+use std::{
+    fs,
+    future::Future,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+};
 
 use tokio::runtime;
 use tonic::{
@@ -142,6 +148,17 @@ fn address(text: &str) -> Result<String, String> {
     }
 }
 
+/// Where a service that listens on `address` is reached from this machine: an unspecified address cannot be called everywhere,
+/// loopback can.
+pub(super) fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => (),
+    }
+    address
+}
+
 /// Runs `work` on a runtime of its own.
 pub(super) fn block_on<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
     let runtime = runtime::Builder::new_multi_thread().enable_all().build();
@@ -164,6 +181,18 @@ mod tests {
         for text in ["", "localhost:50051", "127.0.0.1:50051", "audit.example.com", "ftp://a:1", "http://", "http:// a"]
         {
             assert!(address(text).unwrap_err().contains("http://HOST:PORT"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_unspecified_address_is_reached_on_loopback_and_any_other_as_it_is() {
+        for (listen, address) in [
+            ("0.0.0.0:1", "127.0.0.1:1"),
+            ("[::]:1", "[::1]:1"),
+            ("192.0.2.7:1", "192.0.2.7:1"),
+            ("[fe80::1%3]:1", "[fe80::1%3]:1"),
+        ] {
+            assert_eq!(reachable(listen.parse().unwrap()), address.parse().unwrap());
         }
     }
 

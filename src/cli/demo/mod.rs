@@ -24,12 +24,7 @@ use crate::{
     },
 };
 
-use super::{
-    CliError, FileArg,
-    grpcurl::{Grpcurl, reachable},
-    serve,
-    signals::Signals,
-};
+use super::{CliError, FileArg, grpcurl::Grpcurl, remote::reachable, serve, signals::Signals};
 
 const TENANT: &str = "tenants/demo";
 const ADMIN: &str = "ann@example.com";
