@@ -31,7 +31,7 @@
 //! | `model` | the pure core: names, ids, events, filters, limits, leaves |
 //! | [`merkle`] | pure too: the tree of a tenant's log, its tiles, proofs and signed checkpoints |
 //! | [`client`] | the emitter for other Rust services |
-//! | [`proto`] | what is generated from the contract |
+//! | [`proto`] | what is generated from the contract, and what that says in words only |
 //! | `fuzzing` | what the fuzzer feeds; not in the binary. Each room that parses outside bytes says in its `laws` what must hold |
 //!
 //! ## Recording, step by step

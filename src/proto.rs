@@ -1,4 +1,5 @@
-//! The generated messages, services and descriptors. Only `rpc`, `client`, `cli`, `app` and what encodes in `model` use them.
+//! The contract: generated messages, services and descriptors, and what it tells in words only. Only `rpc`, `client`, `cli` and
+//! what encodes in `model` use it.
 #![allow(
     missing_docs,
     unreachable_pub,
@@ -16,6 +17,29 @@ pub mod auditlog {
         tonic::include_proto!("auditlog.v1");
         include!(concat!(env!("OUT_DIR"), "/server/auditlog.v1.rs"));
     }
+}
+
+/// The domain of the error reasons.
+pub const ERROR_DOMAIN: &str = "auditlog";
+
+impl auditlog::v1::ErrorReason {
+    /// The reason as errors tell it: the value's name without the enum's.
+    pub fn reason(self) -> &'static str {
+        let name = self.as_str_name();
+        name.strip_prefix("ERROR_REASON_").unwrap_or(name)
+    }
+}
+
+/// What an export tells beside its bytes, by the keys of its metadata.
+pub mod export_metadata {
+    /// The initial metadata key with the size of the log that an export covers.
+    pub const LOG_SIZE: &str = "x-audit-log-size";
+    /// The trailing metadata key with the count of the rows that were sent.
+    pub const ROW_COUNT: &str = "x-audit-row-count";
+    /// The trailing metadata key with the SHA-256, in hex, of all bytes that were sent.
+    pub const SHA256: &str = "x-audit-sha256";
+    /// The trailing metadata key with the signed note about the file.
+    pub const MANIFEST: &str = "x-audit-manifest-bin";
 }
 
 /// Replies that hold their events encoded, as they come from the thread that reads them: on the wire a field of messages

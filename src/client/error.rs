@@ -5,10 +5,9 @@ use std::{error::Error, fmt, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::{credentials::CredentialsInvalid, event::NewEvent};
+use crate::proto::{ERROR_DOMAIN, auditlog::v1::ErrorReason};
 
-/// The domain of the service's own error reasons.
-const ERROR_DOMAIN: &str = "auditlog";
+use super::{credentials::CredentialsInvalid, event::NewEvent};
 
 /// Why something was not recorded, or is not known to be.
 #[derive(Debug, thiserror::Error)]
@@ -143,7 +142,7 @@ impl CallFailed {
 
     /// Whether nothing helps before an operator has acted: the log went back.
     pub(crate) fn waits_for_operator(&self) -> bool {
-        self.reason() == Some("LOG_ROLLED_BACK")
+        self.reason() == Some(ErrorReason::LogRolledBack.reason())
     }
 
     /// How long the service asks to wait.

@@ -178,6 +178,14 @@ async fn the_services_reason_and_violations_are_readable() {
 }
 
 #[tokio::test]
+async fn a_log_that_went_back_is_not_asked_again() {
+    let details = ErrorDetails::with_error_info("LOG_ROLLED_BACK", "auditlog", HashMap::new());
+    let status = Status::with_error_details(Code::Unavailable, "an operator has to look into it", details);
+    let error = Fake::failing([Some(status)]).serve(0).await.record("tenants/a", &event()).await.unwrap_err();
+    assert_eq!((error.call().unwrap().attempts(), error.reason()), (1, Some("LOG_ROLLED_BACK")));
+}
+
+#[tokio::test]
 async fn waits_as_long_as_the_service_asks_and_not_beyond_the_deadline() {
     let asking = |delay| {
         let details = ErrorDetails::with_retry_info(Some(delay));

@@ -23,12 +23,12 @@ use crate::{
     metrics::CallMetrics,
     model::{NoteRefusal, Rejection},
     proof::{KeyMissing, ProveError},
-    proto::auditlog::v1::ErrorReason,
+    proto::{ERROR_DOMAIN, auditlog::v1::ErrorReason},
     store::StoreError,
 };
 
-/// The domain of all our reasons.
-const DOMAIN: &str = "auditlog";
+pub use crate::proto::export_metadata::{LOG_SIZE, MANIFEST, ROW_COUNT, SHA256};
+
 /// The most bytes of a message for people. It is sent twice, percent-encoded and within the details, and all trailers
 /// together must stay below the 8 KiB that peers take by default.
 const MAX_MESSAGE_BYTES: usize = 1024;
@@ -38,16 +38,6 @@ const MAX_SUMMARY_BYTES: usize = 256;
 const QUEUE_DELAY: Duration = Duration::from_millis(500);
 /// A restart or a failover takes longer.
 const OUTAGE_DELAY: Duration = Duration::from_secs(2);
-
-/// The initial metadata key with the size of the log that an export covers.
-pub const LOG_SIZE: &str = "x-audit-log-size";
-/// The trailing metadata key with the count of the rows that were sent.
-pub const ROW_COUNT: &str = "x-audit-row-count";
-/// The trailing metadata key with the SHA-256, in hex, of all bytes that were sent.
-pub const SHA256: &str = "x-audit-sha256";
-
-/// The trailing metadata key with the signed note about the file.
-pub const MANIFEST: &str = "x-audit-manifest-bin";
 
 /// Why a call gets no answer.
 #[derive(Debug, thiserror::Error)]
@@ -347,9 +337,7 @@ impl Answer {
     }
 
     fn into_status(self) -> Status {
-        let reason = self.reason.as_str_name();
-        let reason = reason.strip_prefix("ERROR_REASON_").unwrap_or(reason);
-        let mut details = ErrorDetails::with_error_info(reason, DOMAIN, self.metadata);
+        let mut details = ErrorDetails::with_error_info(self.reason.reason(), ERROR_DOMAIN, self.metadata);
         if !self.violations.is_empty() {
             details.set_bad_request(self.violations);
         }

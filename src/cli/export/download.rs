@@ -6,15 +6,13 @@ use tonic::{Code, Status, metadata::MetadataMap};
 use crate::{
     cli::{CliError, progress::Progress, remote::Remote},
     client::{CallFailed, RetryPolicy, jittered},
-    proto::auditlog::v1::{ExportCsvRequest, audit_log_service_client::AuditLogServiceClient},
+    proto::{
+        auditlog::v1::{ExportCsvRequest, audit_log_service_client::AuditLogServiceClient},
+        export_metadata::{LOG_SIZE, MANIFEST, ROW_COUNT, SHA256},
+    },
 };
 
 use super::part::Part;
-
-const LOG_SIZE: &str = "x-audit-log-size";
-const ROW_COUNT: &str = "x-audit-row-count";
-const SHA256: &str = "x-audit-sha256";
-const MANIFEST: &str = "x-audit-manifest-bin";
 
 /// An export that is under way.
 pub(super) struct Download<'r> {
