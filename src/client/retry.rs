@@ -71,8 +71,9 @@ impl RetryPolicy {
         timeout(limit, call(limit)).await.unwrap_or_else(late)
     }
 
-    pub(crate) fn wait_after(&self, failures: u32) -> Duration {
-        self.first_wait.saturating_mul(2_u32.saturating_pow(failures)).min(self.max_wait)
+    /// How long to wait after a failure that came behind `earlier` ones in a row: the first wait, if it is the first.
+    pub(crate) fn wait_after(&self, earlier: u32) -> Duration {
+        self.first_wait.saturating_mul(2_u32.saturating_pow(earlier)).min(self.max_wait)
     }
 }
 
@@ -91,7 +92,7 @@ mod tests {
     #[test]
     fn waits_grow_to_the_cap_and_never_overflow() {
         let policy = RetryPolicy::default();
-        let waits: Vec<u128> = (0..9).map(|failures| policy.wait_after(failures).as_millis()).collect();
+        let waits: Vec<u128> = (0..9).map(|earlier| policy.wait_after(earlier).as_millis()).collect();
         assert_eq!(waits, [50, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
         let endless = RetryPolicy { max_wait: Duration::MAX, ..policy };
         assert!(endless.wait_after(u32::MAX) > Duration::from_secs(1000));

@@ -56,7 +56,8 @@ impl Download<'_> {
                     if failures > self.retries {
                         return Err(self.remote.failed(*failed));
                     }
-                    let wait = failed.asked_delay().saturating_add(jittered(policy.wait_after(failures + 1)));
+                    let wait = policy.wait_after(failures.saturating_sub(1));
+                    let wait = failed.asked_delay().saturating_add(jittered(wait));
                     progress.at_with(total, format!("broken off, trying again: {failed}"));
                     tokio::time::sleep(wait).await;
                 }
