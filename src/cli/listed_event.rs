@@ -1,6 +1,8 @@
 //! From the service's messages back to the model, so that leaves can be made anew. What is not there or does not fit is
 //! said: these messages are what is to be verified.
 
+use std::mem;
+
 use crate::{
     model::{
         ActionType, Actor, ActorType, Content, Erasure, Event, EventBody, EventName, FieldChange, NoteBody,
@@ -12,41 +14,54 @@ use crate::{
 type Read<T> = Result<T, String>;
 
 /// An event of the service.
-pub(super) fn read(event: proto::Event) -> Read<Event> {
-    let action = match event.action_type() {
-        proto::ActionType::Create => ActionType::Create,
-        proto::ActionType::Update => ActionType::Update,
-        proto::ActionType::Delete => ActionType::Delete,
-        proto::ActionType::Unspecified => return Err("action_type is none".to_owned()),
-    };
+pub(super) fn read(mut event: proto::Event) -> Read<Event> {
+    let action = action(event.action_type())?;
+    let name = name(&event)?;
+    let resource = event.resource.take().ok_or("resource is absent")?;
+    let resource_type = resource.r#type.clone();
+    let (record_time, leaf_index) = (event.record_time, event.leaf_index);
+    let notes = mem::take(&mut event.update_notes);
+    let (body, body_commitment) = body(event, resource)?;
+    let sealed = sealed("record_time", record_time, leaf_index, body_commitment)?;
+    let notes = notes.into_iter().map(note).collect::<Read<_>>()?;
+    Ok(Event { name, action, resource_type, sealed, body, notes })
+}
+
+fn action(action: proto::ActionType) -> Read<ActionType> {
+    match action {
+        proto::ActionType::Create => Ok(ActionType::Create),
+        proto::ActionType::Update => Ok(ActionType::Update),
+        proto::ActionType::Delete => Ok(ActionType::Delete),
+        proto::ActionType::Unspecified => Err("action_type is none".to_owned()),
+    }
+}
+
+/// The event's name, whose id has its time.
+fn name(event: &proto::Event) -> Read<EventName> {
     let (scope, id) = EventName::split(&event.name).map_err(|error| format!("name {error}"))?;
     let id = TimeId::parse(id).map_err(|error| format!("name {error}"))?;
-    if time("event_time", event.event_time)? != id.time() {
-        return Err("event_time is not the time of the event_id".to_owned());
+    match time("event_time", event.event_time)? == id.time() {
+        true => Ok(EventName { scope, id }),
+        false => Err("event_time is not the time of the event_id".to_owned()),
     }
-    let resource = event.resource.ok_or("resource is absent")?;
-    let resource_type = resource.r#type.clone();
-    let (body, body_commitment) = match event.erasure {
-        Some(erasure) => {
-            let erasure = Erasure { time: time("erase_time", erasure.erase_time)?, reason: erasure.reason };
-            (Err(erasure), bytes("body_commitment", &event.body_commitment)?)
-        }
-        None => {
-            let content = Content {
-                resource: Resource { kind: resource.r#type, id: resource.id, name: resource.name },
-                actor: actor("actor", event.actor)?,
-                message: event.message,
-                changes: event.changes.into_iter().map(change).collect(),
-                context: event.context.map(context),
-                attributes: event.attributes,
-            };
-            let recorder = actor("recorder", event.recorder)?;
-            (Ok(EventBody { content, recorder, salt: bytes("salt", &event.salt)? }), [0; 32])
-        }
+}
+
+/// The body, from which its commitment is made; or its erasure, and the commitment that is left of it.
+fn body(event: proto::Event, resource: proto::Resource) -> Read<(Result<EventBody, Erasure>, [u8; 32])> {
+    if let Some(erasure) = event.erasure {
+        let erasure = Erasure { time: time("erase_time", erasure.erase_time)?, reason: erasure.reason };
+        return Ok((Err(erasure), bytes("body_commitment", &event.body_commitment)?));
+    }
+    let content = Content {
+        resource: Resource { kind: resource.r#type, id: resource.id, name: resource.name },
+        actor: actor("actor", event.actor)?,
+        message: event.message,
+        changes: event.changes.into_iter().map(change).collect(),
+        context: event.context.map(context),
+        attributes: event.attributes,
     };
-    let sealed = sealed("record_time", event.record_time, event.leaf_index, body_commitment)?;
-    let notes = event.update_notes.into_iter().map(note).collect::<Read<_>>()?;
-    Ok(Event { name: EventName { scope, id }, action, resource_type, sealed, body, notes })
+    let recorder = actor("recorder", event.recorder)?;
+    Ok((Ok(EventBody { content, recorder, salt: bytes("salt", &event.salt)? }), [0; 32]))
 }
 
 fn note(note: proto::UpdateNote) -> Read<UpdateNote> {

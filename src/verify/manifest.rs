@@ -69,39 +69,23 @@ impl Manifest {
             None => note_text(note),
         };
         let text = text.map_err(|error| match error {
-            CheckpointError::Malformed => ManifestError::Malformed("it is no signed note".to_owned()),
+            CheckpointError::Malformed => malformed("it is no signed note"),
             error => ManifestError::Note(error),
         })?;
         let lines: Vec<&str> = text.lines().collect();
         let [name, VERSION, statement] = lines[..] else {
-            return Err(ManifestError::Malformed(format!("its second line is not {VERSION:?}, or it has not three")));
+            return Err(malformed(format!("its second line is not {VERSION:?}, or it has not three")));
         };
-        let statement: Statement =
-            serde_json::from_str(statement).map_err(|error| ManifestError::Malformed(error.to_string()))?;
+        let statement: Statement = serde_json::from_str(statement).map_err(|error| malformed(error.to_string()))?;
         Self::of(name, statement, key)
     }
 
     fn of(name: &str, statement: Statement, key: Option<&VerifierKey>) -> Result<Self, ManifestError> {
-        let malformed = |what: &str| ManifestError::Malformed(what.to_owned());
-        let parent = Scope::parse(&statement.parent).map_err(|error| malformed(&format!("parent {error}")))?;
+        let parent = Scope::parse(&statement.parent).map_err(|error| malformed(format!("parent {error}")))?;
         let checkpoint = Checkpoint::read(&statement.checkpoint, key).map_err(ManifestError::Checkpoint)?;
-        let contradiction = |what: String| Err(ManifestError::Contradiction(what));
-        if name != manifest_name_of(&checkpoint.origin) {
-            return contradiction(format!("it is called {name}, and its checkpoint is of {}", checkpoint.origin));
-        }
-        if !is_of_tenant(&checkpoint.origin, parent.tenant()) {
-            return contradiction(format!("{parent} was exported, and its checkpoint is of {}", checkpoint.origin));
-        }
-        if checkpoint.size != statement.log_size {
-            return contradiction(format!("log_size {}, and its checkpoint {}", statement.log_size, checkpoint.size));
-        }
-        let mut sha256 = [0; 32];
-        hex::decode_to_slice(&statement.sha256, &mut sha256).map_err(|_| malformed("sha256 is no hash"))?;
-        let is_unfiltered = match (&statement.filter, &statement.filter_sha256) {
-            (Some(filter), _) => filter.is_empty(),
-            (None, Some(_)) => false,
-            (None, None) => return Err(malformed("it tells no filter")),
-        };
+        require_one_log(name, &parent, statement.log_size, &checkpoint)?;
+        let sha256 = statement.sha256()?;
+        let is_unfiltered = statement.is_unfiltered()?;
         let order = order(&statement.order).ok_or_else(|| malformed("order is none"))?;
         let Statement { log_size, proof_columns, row_count, .. } = statement;
         Ok(Self { parent, is_unfiltered, order, log_size, proof_columns, row_count, sha256, checkpoint })
@@ -111,6 +95,42 @@ impl Manifest {
     pub fn is_of_whole_log(&self) -> bool {
         self.is_unfiltered && self.parent.project().is_none()
     }
+}
+
+impl Statement {
+    fn sha256(&self) -> Result<Hash, ManifestError> {
+        let mut sha256 = [0; 32];
+        hex::decode_to_slice(&self.sha256, &mut sha256).map_err(|_| malformed("sha256 is no hash"))?;
+        Ok(sha256)
+    }
+
+    fn is_unfiltered(&self) -> Result<bool, ManifestError> {
+        match (&self.filter, &self.filter_sha256) {
+            (Some(filter), _) => Ok(filter.is_empty()),
+            (None, Some(_)) => Ok(false),
+            (None, None) => Err(malformed("it tells no filter")),
+        }
+    }
+}
+
+/// The manifest's name, what was exported and the checkpoint are of one log.
+fn require_one_log(name: &str, parent: &Scope, log_size: u64, checkpoint: &Checkpoint) -> Result<(), ManifestError> {
+    let Checkpoint { origin, size, .. } = checkpoint;
+    let contradiction = |what| Err(ManifestError::Contradiction(what));
+    if name != manifest_name_of(origin) {
+        return contradiction(format!("it is called {name}, and its checkpoint is of {origin}"));
+    }
+    if !is_of_tenant(origin, parent.tenant()) {
+        return contradiction(format!("{parent} was exported, and its checkpoint is of {origin}"));
+    }
+    match *size == log_size {
+        true => Ok(()),
+        false => contradiction(format!("log_size {log_size}, and its checkpoint {size}")),
+    }
+}
+
+fn malformed(what: impl Into<String>) -> ManifestError {
+    ManifestError::Malformed(what.into())
 }
 
 fn order(word: &str) -> Option<Order> {

@@ -1,7 +1,7 @@
 //! The call, as often as it takes.
 
 use sha2::{Digest as _, Sha256};
-use tonic::{Code, Status, metadata::MetadataMap};
+use tonic::{Code, Status, Streaming, metadata::MetadataMap};
 
 use crate::{
     cli::{CliError, progress::Progress, remote::Remote},
@@ -9,7 +9,9 @@ use crate::{
     proto::{
         auditlog::v1::{ExportCsvRequest, audit_log_service_client::AuditLogServiceClient},
         export_metadata::{LOG_SIZE, MANIFEST, ROW_COUNT, SHA256},
+        google::api::HttpBody,
     },
+    verify::Manifest,
 };
 
 use super::part::Part;
@@ -68,29 +70,45 @@ impl Download<'_> {
 
     /// One call. It goes on behind the last row that is complete.
     async fn attempt(&mut self, progress: &Progress, total: &mut u64) -> Result<Reply, CliError> {
-        let after = self.part.cut()?;
-        let (log_size, after_event_id) = match after {
+        let request = self.next_request()?;
+        let is_resumed = !request.after_event_id.is_empty();
+        let mut client = AuditLogServiceClient::new(self.remote.channel.clone());
+        let response = client.export_csv(self.remote.request(request)).await.map_err(|status| self.failed(status))?;
+        self.begin(response.metadata(), is_resumed)?;
+        self.receive(response.into_inner(), progress, total).await
+    }
+
+    fn next_request(&mut self) -> Result<ExportCsvRequest, CliError> {
+        let (log_size, after_event_id) = match self.part.cut()? {
             Some(event_id) => (self.part.log_size, event_id),
             None => (0, String::new()),
         };
-        let is_resumed = !after_event_id.is_empty();
-        let request = ExportCsvRequest { log_size, after_event_id, ..self.request.clone() };
-        let mut client = AuditLogServiceClient::new(self.remote.channel.clone());
-        let response = client.export_csv(self.remote.request(request)).await.map_err(|status| self.failed(status))?;
-        let told = response.metadata().get(LOG_SIZE).and_then(|size| size.to_str().ok()?.parse().ok());
+        Ok(ExportCsvRequest { log_size, after_event_id, ..self.request.clone() })
+    }
+
+    /// What comes must be of the log as it was when the export began.
+    fn begin(&mut self, metadata: &MetadataMap, is_resumed: bool) -> Result<(), CliError> {
+        let told = metadata.get(LOG_SIZE).and_then(|size| size.to_str().ok()?.parse().ok());
         let told: i64 = told.ok_or_else(|| CliError::Export(format!("the service does not tell {LOG_SIZE}")))?;
         if is_resumed && told != self.part.log_size {
             return Err(CliError::Export(format!("it was of log size {}, and goes on at {told}", self.part.log_size)));
         }
-        self.part.remember(&self.request, told)?;
-        let mut stream = response.into_inner();
+        self.part.remember(&self.request, told)
+    }
+
+    async fn receive(
+        &mut self,
+        mut stream: Streaming<HttpBody>,
+        progress: &Progress,
+        total: &mut u64,
+    ) -> Result<Reply, CliError> {
         let (mut hash, mut bytes) = (Sha256::new(), 0);
         while let Some(piece) = stream.message().await.map_err(|status| self.failed(status))? {
             self.part.write(&piece.data)?;
             hash.update(&piece.data);
             bytes += piece.data.len() as u64;
             *total += piece.data.len() as u64;
-            progress.at_with(*total, format!("log size {told}"));
+            progress.at_with(*total, format!("log size {}", self.part.log_size));
         }
         let trailing = stream.trailers().await.map_err(|status| self.failed(status))?.unwrap_or_default();
         match trailing.contains_key(SHA256) {
@@ -106,33 +124,48 @@ impl Download<'_> {
 
     /// Compares all sums.
     fn complete(mut self, reply: Reply) -> Result<Complete, CliError> {
-        let text = |key| reply.trailing.get(key).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let told = text(SHA256);
-        let found = hex::encode(reply.hash.finalize());
-        if told != found {
-            let bytes = reply.bytes;
-            return Err(CliError::Export(format!("{SHA256} is {told}, and the {bytes} bytes that came have {found}")));
-        }
-        if text(ROW_COUNT).parse::<u64>().is_err() {
-            return Err(CliError::Export(format!("the service does not tell {ROW_COUNT}")));
-        }
-        let manifest =
-            reply.trailing.get_bin(MANIFEST).map(|note| note.to_bytes().map(|bytes| String::from_utf8(bytes.to_vec())));
-        let manifest = match manifest {
-            None => None,
-            Some(Ok(Ok(note))) => Some(note),
-            Some(_) => return Err(CliError::Export(format!("{MANIFEST} is no text"))),
-        };
+        reply.require_sums()?;
+        let manifest = reply.manifest()?;
         let (sha256, rows) = (self.part.sha256()?, self.part.rows());
         if let Some(note) = &manifest {
-            let manifest = crate::verify::Manifest::read(note, None);
-            let manifest = manifest.map_err(|error| CliError::Export(error.to_string()))?;
-            if (manifest.sha256, manifest.row_count) != (sha256, rows) {
-                return Err(CliError::Export(
-                    "the manifest is of another file: was a body erased meanwhile? Export anew".to_owned(),
-                ));
-            }
+            require_file(note, sha256, rows)?;
         }
         Ok(Complete { rows, sha256, log_size: self.part.log_size, manifest, part: self.part })
+    }
+}
+
+impl Reply {
+    fn text(&self, key: &str) -> &str {
+        self.trailing.get(key).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The bytes are those that were sent, and there is a count of their rows.
+    fn require_sums(&self) -> Result<(), CliError> {
+        let (told, found) = (self.text(SHA256), hex::encode(self.hash.clone().finalize()));
+        if told != found {
+            let bytes = self.bytes;
+            return Err(CliError::Export(format!("{SHA256} is {told}, and the {bytes} bytes that came have {found}")));
+        }
+        match self.text(ROW_COUNT).parse::<u64>() {
+            Ok(_) => Ok(()),
+            Err(_) => Err(CliError::Export(format!("the service does not tell {ROW_COUNT}"))),
+        }
+    }
+
+    fn manifest(&self) -> Result<Option<String>, CliError> {
+        let Some(note) = self.trailing.get_bin(MANIFEST) else { return Ok(None) };
+        let note = note.to_bytes().ok().and_then(|bytes| String::from_utf8(bytes.to_vec()).ok());
+        note.map(Some).ok_or_else(|| CliError::Export(format!("{MANIFEST} is no text")))
+    }
+}
+
+/// The manifest is of the whole file, of which this reply may have been but the last part.
+fn require_file(note: &str, sha256: [u8; 32], rows: u64) -> Result<(), CliError> {
+    let manifest = Manifest::read(note, None).map_err(|error| CliError::Export(error.to_string()))?;
+    match (manifest.sha256, manifest.row_count) == (sha256, rows) {
+        true => Ok(()),
+        false => Err(CliError::Export(
+            "the manifest is of another file: was a body erased meanwhile? Export anew".to_owned(),
+        )),
     }
 }

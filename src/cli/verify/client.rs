@@ -1,5 +1,7 @@
 //! As a client: what the service lists, proves and signs.
 
+use std::iter;
+
 use prost::Message as _;
 use tonic::Code;
 
@@ -215,15 +217,10 @@ impl Walk<'_> {
             Err(CliError::Call { .. }) => return Ok(()),
             Err(error) => return Err(error),
         };
-        let mut states = vec![begin];
-        for leaf in &leaves {
-            let mut next = states[states.len() - 1].clone();
-            next.push(leaf_hash(leaf));
-            states.push(next);
-        }
-        states.retain(|state| state.size() <= checkpoint.size);
+        let first = begin.size();
+        let states = states_from(begin, &leaves, checkpoint.size);
         let Some(last) = self.last_consistent(&states, checkpoint).await? else { return Ok(()) };
-        let place = usize::try_from(last.size() - states[0].size()).unwrap_or(usize::MAX);
+        let place = usize::try_from(last.size() - first).unwrap_or(usize::MAX);
         let name = leaves.get(place).map_or_else(|| "nothing".to_owned(), |leaf| name_of(leaf));
         let problem = format!(
             "its fields do not make the leaf that was sealed at position {}: one of them was changed since, or something \
@@ -273,6 +270,15 @@ impl Walk<'_> {
         };
         Ok(hashes.is_some_and(|hashes| verify(hashes).is_ok()))
     }
+}
+
+/// What the tree is at `begin` and behind each of the leaves, as far as `size`.
+fn states_from(begin: Frontier, leaves: &[Vec<u8>], size: u64) -> Vec<Frontier> {
+    let behind = leaves.iter().scan(begin.clone(), |state, leaf| {
+        state.push(leaf_hash(leaf));
+        Some(state.clone())
+    });
+    iter::once(begin).chain(behind).take_while(|state| state.size() <= size).collect()
 }
 
 /// What a leaf says that it is.
