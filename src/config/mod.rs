@@ -9,6 +9,7 @@ mod error;
 mod file;
 #[cfg(any(test, fuzzing))]
 pub mod laws;
+mod resolve;
 pub mod settings;
 mod validate;
 pub mod values;
