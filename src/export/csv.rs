@@ -6,6 +6,7 @@ use chrono::SecondsFormat;
 use csv::{Terminator, Writer, WriterBuilder};
 use serde::Serialize;
 
+use super::json;
 use crate::{
     model::{Actor, BodyView, EventView, Timestamp, UpdateNote, view::ContextView},
     store::StoreError,
@@ -181,10 +182,6 @@ fn notes_json(notes: &[UpdateNote], proof_columns: bool) -> Cow<'static, str> {
         json(&shown)
     };
     format!("[{}]", notes.iter().map(note).collect::<Vec<_>>().join(",")).into()
-}
-
-fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("structs, vectors and maps with string keys always serialize")
 }
 
 fn micros(time: Timestamp) -> String {

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-
 use crate::{
     auth::{Export, Permit, Record},
     ingest::{Ingest, IngestError},
@@ -12,7 +10,7 @@ use crate::{
     },
 };
 
-use super::{ExportError, ExportRequest};
+use super::{ExportError, ExportRequest, json};
 
 /// The resource type of an export's own events.
 const RESOURCE_TYPE: &str = "audit_export";
@@ -139,10 +137,6 @@ fn request_attributes(request: &ExportRequest) -> BTreeMap<String, String> {
     ]);
     attributes.extend(request.resume.map(|resume| ("after_event_id".to_owned(), resume.after.to_string())));
     attributes
-}
-
-pub(super) fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("filters and orders are structs, vectors and words, which always serialize")
 }
 
 impl Drop for Diary {

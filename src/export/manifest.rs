@@ -10,7 +10,7 @@ use crate::{
     store::Store,
 };
 
-use super::{ExportError, ExportRequest, Tally, diary::json};
+use super::{ExportError, ExportRequest, Tally, json};
 
 /// The second line of each manifest.
 const VERSION: &str = "auditlog export manifest v1";

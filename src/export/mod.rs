@@ -4,6 +4,7 @@
 //! rows and notes below that size. Each chunk is one short read, and the next ones are read while it is written out and
 //! sent: no connection is held between chunks, and a slow reader holds nothing but its own stream and two pages.
 
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -254,6 +255,11 @@ impl CsvExport {
         self.signed = self.manifest.as_ref().map(|manifest| manifest.sign(file)).transpose()?;
         Ok(())
     }
+}
+
+/// What is written as JSON into rows, manifests and the log.
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("structs, words, vectors and maps with string keys always serialize")
 }
 
 impl Drop for CsvExport {

@@ -106,9 +106,6 @@ impl fmt::Display for Scope {
 impl EventName {
     /// Reads the scope of an event's name, and leaves its id unread: authorization comes before validation.
     pub fn split(text: &str) -> Result<(Scope, &str), NameError> {
-        if text.is_empty() {
-            return Err(NameError::Event);
-        }
         let (scope, id) = text.rsplit_once("/events/").ok_or(NameError::Event)?;
         Ok((Scope::parse(scope).map_err(|_| NameError::Event)?, id))
     }

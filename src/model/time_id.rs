@@ -59,8 +59,8 @@ impl TimeId {
         (is_version_7 && id.millis() <= MAX_SHOWN_MILLIS).then_some(id).ok_or(TimeIdError::NotVersion7)
     }
 
-    /// An id at `time` (floored to the millisecond) with `random` in its other bits. `None` where 48 bits of
-    /// milliseconds since 1970 cannot hold the time.
+    /// An id at `time` (floored to the millisecond) with `random` in its other bits. `None` before 1970 and
+    /// after 9999.
     pub fn at(time: Timestamp, random: [u8; 10]) -> Option<Self> {
         let millis = u64::try_from(time.timestamp_millis()).ok()?;
         (millis <= MAX_SHOWN_MILLIS as u64)
@@ -99,9 +99,7 @@ impl TimeId {
         bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
         bytes
     }
-}
 
-impl TimeId {
     /// The canonical text form, in `room`.
     pub fn text(self, room: &mut [u8; 36]) -> &str {
         self.0.as_hyphenated().encode_lower(room)

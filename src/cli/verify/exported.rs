@@ -124,8 +124,8 @@ fn claims(rows: CsvRows<BufReader<File>>) -> impl Stream<Item = Claim> {
 }
 
 fn claims_of(row: CsvRow) -> Vec<Claim> {
-    let Ok(Event { name, sealed, notes, .. }) = &row.event else { return Vec::new() };
     let Ok(event) = &row.event else { return Vec::new() };
+    let Event { name, sealed, notes, .. } = event;
     let row_name = row_name(row.number, &row.id);
     let mut claims = vec![Claim {
         name: row_name.clone(),
