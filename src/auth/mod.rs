@@ -16,7 +16,7 @@ pub mod principal;
 
 pub use authenticate::{Authentication, Authenticator, CredentialsError};
 pub use authorize::{Annotate, Authorizer, ClaimWords, Denied, Export, NoteDecision, Permit, Prove, Read, Record};
-pub use jwt::{ClaimNames, JwtSettings};
+pub use jwt::{ClaimNames, JwtConfig};
 pub use peer::{Peer, Vouchers};
 pub use policy::{Policy, PolicyError, RoleSettings};
 pub use principal::{Grant, Principal};

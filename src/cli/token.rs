@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     auth::{
-        Grant, JwtSettings,
+        Grant, JwtConfig,
         jwt::issue::{SigningKey, TokenRequest, issue},
     },
     config::{
@@ -67,7 +67,7 @@ impl TokenArgs {
     }
 }
 
-fn signing_key(private: Option<&std::path::Path>, jwt: &JwtSettings) -> Result<SigningKey, CliError> {
+fn signing_key(private: Option<&std::path::Path>, jwt: &JwtConfig) -> Result<SigningKey, CliError> {
     match (private, &jwt.secret_file) {
         (Some(path), _) => Ok(SigningKey::from_private_key_file(path)?),
         (None, Some(path)) => Ok(SigningKey::from_secret_file(path)?),

@@ -28,7 +28,7 @@ use crate::{
     model::{Limits, TrafficLimits},
 };
 
-pub use crate::auth::{ClaimNames, JwtSettings};
+pub use crate::auth::{ClaimNames, JwtConfig};
 pub use environment::{setting_ids, variable};
 pub use error::ConfigError;
 pub use settings::Settings;
@@ -56,7 +56,7 @@ pub struct Config {
     /// `[checkpoint]`.
     pub checkpoint: CheckpointConfig,
     /// `[jwt]`.
-    pub jwt: JwtSettings,
+    pub jwt: JwtConfig,
     /// `[tls]`; `None`: without TLS.
     pub tls: Option<TlsConfig>,
     /// `[notes]`.
@@ -253,7 +253,7 @@ impl Default for Config {
             audit: AuditConfig { denied: true, reads: false, interval: Duration::from_secs(60) },
             auth: AuthConfig { mode: AuthMode::Metadata, trust_network: false },
             checkpoint: CheckpointConfig { key_file: "checkpoint.key".into(), origin: "auditlog.local".to_owned() },
-            jwt: JwtSettings::default(),
+            jwt: JwtConfig::default(),
             tls: None,
             notes: NotesConfig { resource_types: ["clusterprofile".to_owned()].into() },
             limits: Limits::default(),

@@ -171,9 +171,9 @@ impl CheckpointSettings {
 }
 
 impl JwtSettings {
-    fn resolve(self, default: auth::JwtSettings) -> Result<auth::JwtSettings, ConfigError> {
+    fn resolve(self, default: auth::JwtConfig) -> Result<auth::JwtConfig, ConfigError> {
         let names = default.claims;
-        Ok(auth::JwtSettings {
+        Ok(auth::JwtConfig {
             secret_file: self.secret_file,
             public_key_file: self.public_key_file,
             jwks: self.jwks,

@@ -3,7 +3,7 @@
 use auditlog::{
     SystemClock,
     app::App,
-    config::{Config, JwtSettings},
+    config::{Config, JwtConfig},
     proto::auditlog::v1::ActorType,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -22,7 +22,7 @@ async fn app() -> TestApp {
     app_with(|_| {}).await
 }
 
-async fn app_with(change: impl FnOnce(&mut JwtSettings)) -> TestApp {
+async fn app_with(change: impl FnOnce(&mut JwtConfig)) -> TestApp {
     let database = Database::create(Backend::Sqlite);
     let secret_file = file(&database, "secret", SECRET);
     TestApp::start_on(
@@ -267,7 +267,7 @@ async fn unusable_identities_are_refused_by_claim() {
         "realm_access": { "roles": ["default-roles-acme", "offline_access", "tenant_viewer@tenants/acme"] },
         "scope": "openid email profile",
     }),
-    |jwt: &mut JwtSettings| {
+    |jwt: &mut JwtConfig| {
         jwt.claims.roles = "/realm_access/roles".to_owned();
         jwt.claims.name = "preferred_username".to_owned();
         jwt.claims.permissions = "scope".to_owned();
@@ -278,7 +278,7 @@ async fn unusable_identities_are_refused_by_claim() {
         "sub": "auth0|5f7c8ec7c33c6c004bbafe82", "gty": "client-credentials",
         "https://acme.example.com/roles": ["auditors", "billing"], "permissions": ["read:things", 7],
     }),
-    |jwt: &mut JwtSettings| {
+    |jwt: &mut JwtConfig| {
         jwt.claims.roles = "https://acme.example.com/roles".to_owned();
         jwt.grants.insert("auditors".to_owned(), vec!["audit.get@tenants/acme".into(), "audit.list@tenants/acme".into()]);
     }
@@ -287,14 +287,14 @@ async fn unusable_identities_are_refused_by_claim() {
     json!({
         "sub": "ann@example.com", "cid": "0oa1", "groups": ["Everyone", "Audit Acme"], "scp": ["openid", "audit"],
     }),
-    |jwt: &mut JwtSettings| {
+    |jwt: &mut JwtConfig| {
         jwt.claims.roles = "groups".to_owned();
         jwt.claims.permissions = "scp".to_owned();
         jwt.grants.insert("Audit Acme".to_owned(), vec!["tenant_viewer@tenants/acme".into(), "audit.export@tenants/acme".into()]);
     }
 )]
 #[tokio::test]
-async fn tokens_of_known_providers_open_what_they_say(#[case] token: Value, #[case] settings: fn(&mut JwtSettings)) {
+async fn tokens_of_known_providers_open_what_they_say(#[case] token: Value, #[case] settings: fn(&mut JwtConfig)) {
     let app = app_with(settings).await;
     let token = signer().sign(&claims_with_only(token));
     assert!(lists(&app, &bearer(&token)).await.is_ok());
@@ -322,25 +322,25 @@ async fn without_a_usable_key_it_does_not_start() {
     let database = Database::create(Backend::Sqlite);
     let rsa = Signer::new(Algorithm::RS256);
     let path = |name: &str, text: &str| Some(file(&database, name, text));
-    let none = JwtSettings::default();
+    let none = JwtConfig::default();
     for (jwt, text) in [
-        (JwtSettings { secret_file: path("short", "too short\n"), ..none.clone() }, "HS256 takes at least 32"),
-        (JwtSettings { secret_file: Some("/nowhere/secret".into()), ..none.clone() }, "cannot read /nowhere/secret"),
-        (JwtSettings { public_key_file: path("private", &rsa.private_pem), ..none.clone() }, "one public key"),
-        (JwtSettings { public_key_file: path("text", "hello"), ..none.clone() }, "one public key"),
+        (JwtConfig { secret_file: path("short", "too short\n"), ..none.clone() }, "HS256 takes at least 32"),
+        (JwtConfig { secret_file: Some("/nowhere/secret".into()), ..none.clone() }, "cannot read /nowhere/secret"),
+        (JwtConfig { public_key_file: path("private", &rsa.private_pem), ..none.clone() }, "one public key"),
+        (JwtConfig { public_key_file: path("text", "hello"), ..none.clone() }, "one public key"),
         (
-            JwtSettings { jwks: path("empty", "{\"keys\":[]}").map(|p| p.display().to_string()), ..none.clone() },
+            JwtConfig { jwks: path("empty", "{\"keys\":[]}").map(|p| p.display().to_string()), ..none.clone() },
             "has no key that can be used",
         ),
         (
-            JwtSettings {
+            JwtConfig {
                 jwks: path("oct", "{\"keys\":[{\"kty\":\"oct\",\"k\":\"AAAA\"}]}").map(|p| p.display().to_string()),
                 ..none.clone()
             },
             "has no key that can be used",
         ),
         (
-            JwtSettings { jwks: Some("http://127.0.0.1:9/keys".into()), ..none.clone() },
+            JwtConfig { jwks: Some("http://127.0.0.1:9/keys".into()), ..none.clone() },
             "cannot get the key set from http://127.0.0.1:9/keys",
         ),
     ] {

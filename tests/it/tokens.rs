@@ -183,7 +183,7 @@ pub fn file(database: &Database, name: &str, text: impl AsRef<[u8]>) -> PathBuf 
 }
 
 /// Mode `jwt`, with whatever `change` adds.
-pub fn jwt_mode(change: impl FnOnce(&mut auditlog::config::JwtSettings)) -> impl FnOnce(&mut Config) {
+pub fn jwt_mode(change: impl FnOnce(&mut auditlog::config::JwtConfig)) -> impl FnOnce(&mut Config) {
     move |config| {
         config.auth.mode = AuthMode::Jwt;
         change(&mut config.jwt);

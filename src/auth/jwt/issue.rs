@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::model::{ActorType, Timestamp};
 
-use super::{ClaimNames, JwtSettings, error::JwtError, keys, source::file};
+use super::{ClaimNames, JwtConfig, error::JwtError, keys, source::file};
 
 /// What a token is signed with.
 pub struct SigningKey {
@@ -66,7 +66,7 @@ impl SigningKey {
 /// If the key cannot sign.
 pub fn issue(
     key: &SigningKey,
-    settings: &JwtSettings,
+    settings: &JwtConfig,
     request: &TokenRequest,
     now: Timestamp,
 ) -> Result<String, JwtError> {

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    JwtSettings,
+    JwtConfig,
     budget::Budget,
     error::JwtError,
     keys::KeySet,
@@ -34,7 +34,7 @@ pub(super) struct Keyring {
 
 impl Keyring {
     /// Reads all sources; each must be there, and give at least one key.
-    pub(super) async fn open(settings: &JwtSettings) -> Result<Self, JwtError> {
+    pub(super) async fn open(settings: &JwtConfig) -> Result<Self, JwtError> {
         let mut held = Vec::new();
         for source in Source::all(settings)? {
             held.push(Held::open(source).await?);

@@ -11,7 +11,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, crypto::sign};
 use serde_json::Value;
 
 use super::{
-    AUTHORIZATION, JwtSettings, LEEWAY, TokenVerifier,
+    AUTHORIZATION, JwtConfig, LEEWAY, TokenVerifier,
     keys::{of_jwks, of_pem, of_secret},
     verify::Verdict,
 };
@@ -38,11 +38,11 @@ impl Clock for StoppedClock {
 static VERIFIER: LazyLock<TokenVerifier> = LazyLock::new(|| {
     let mut secret = tempfile::NamedTempFile::new().expect("a temporary file");
     secret.write_all(SECRET).expect("a temporary file");
-    let mut settings = JwtSettings {
+    let mut settings = JwtConfig {
         secret_file: Some(secret.path().to_owned()),
         audience: [AUDIENCE.to_owned()].into(),
         grants: [("auditors".to_owned(), vec!["tenant_viewer@tenants/acme".to_owned()])].into(),
-        ..JwtSettings::default()
+        ..JwtConfig::default()
     };
     settings.claims.roles = "/realm_access/roles".to_owned();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");

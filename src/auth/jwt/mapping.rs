@@ -12,7 +12,7 @@ use crate::{
     model::{Actor, ActorType, TextRule},
 };
 
-use super::{AUTHORIZATION, ClaimNames, JwtSettings, error::JwtError};
+use super::{AUTHORIZATION, ClaimNames, JwtConfig, error::JwtError};
 
 const MAX_SUBJECT_BYTES: usize = 256;
 const MAX_NAME_BYTES: usize = 512;
@@ -26,7 +26,7 @@ pub(super) struct Mapping {
 }
 
 impl Mapping {
-    pub(super) fn new(settings: &JwtSettings) -> Result<Self, JwtError> {
+    pub(super) fn new(settings: &JwtConfig) -> Result<Self, JwtError> {
         let mut grants = BTreeMap::new();
         for (value, list) in &settings.grants {
             let parse = |grant: &String| {

@@ -33,7 +33,7 @@ pub const LEEWAY: Duration = Duration::from_secs(30);
 
 /// `[jwt]`, resolved. `Default` has no key, and nothing can be verified with that.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JwtSettings {
+pub struct JwtConfig {
     /// File with the secret of HS256, at least 32 bytes; one line end at its end is not part of it.
     pub secret_file: Option<PathBuf>,
     /// PEM file with a public key: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA.
@@ -67,7 +67,7 @@ pub struct ClaimNames {
     pub permissions: String,
 }
 
-impl Default for JwtSettings {
+impl Default for JwtConfig {
     fn default() -> Self {
         Self {
             secret_file: None,
@@ -94,7 +94,7 @@ impl Default for ClaimNames {
     }
 }
 
-impl JwtSettings {
+impl JwtConfig {
     /// Whether there is anything to check a signature with.
     pub fn has_keys(&self) -> bool {
         self.secret_file.is_some() || self.public_key_file.is_some() || self.jwks.is_some()

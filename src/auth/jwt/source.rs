@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::{
-    JwtSettings,
+    JwtConfig,
     error::JwtError,
     fetch::JwksAddress,
     keys::{self, Key},
@@ -35,7 +35,7 @@ pub(super) struct Held {
 
 impl Source {
     /// The sources that the settings name.
-    pub(super) fn all(settings: &JwtSettings) -> Result<Vec<Self>, JwtError> {
+    pub(super) fn all(settings: &JwtConfig) -> Result<Vec<Self>, JwtError> {
         let jwks = settings.jwks.as_deref().map(Self::of_jwks).transpose()?;
         let secret = settings.secret_file.clone().map(Self::Secret);
         let public_key = settings.public_key_file.clone().map(Self::PublicKey);

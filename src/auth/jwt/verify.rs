@@ -16,7 +16,7 @@ use crate::{
 };
 
 use super::{
-    AUTHORIZATION, JwtSettings, LEEWAY,
+    AUTHORIZATION, JwtConfig, LEEWAY,
     error::JwtError,
     keyring::Keyring,
     keys::{Key, KeySet},
@@ -56,7 +56,7 @@ impl TokenVerifier {
     ///
     /// # Errors
     /// A source of keys that is away or gives none, or `[jwt.grants]` that cannot be read.
-    pub async fn open(settings: &JwtSettings, clock: Arc<dyn Clock>) -> Result<Self, JwtError> {
+    pub async fn open(settings: &JwtConfig, clock: Arc<dyn Clock>) -> Result<Self, JwtError> {
         Ok(Self(Arc::new(Inner {
             keyring: Arc::new(Keyring::open(settings).await?),
             issuer: settings.issuer.iter().cloned().collect(),
