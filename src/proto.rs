@@ -26,9 +26,16 @@ impl auditlog::v1::ErrorReason {
     /// The reason as errors tell it: the value's name without the enum's.
     pub fn reason(self) -> &'static str {
         let name = self.as_str_name();
-        name.strip_prefix("ERROR_REASON_").unwrap_or(name)
+        name.strip_prefix(REASON_PREFIX).unwrap_or(name)
+    }
+
+    /// What [`Self::reason`] gave.
+    pub fn of_reason(reason: &str) -> Option<Self> {
+        Self::from_str_name(&format!("{REASON_PREFIX}{reason}"))
     }
 }
+
+const REASON_PREFIX: &str = "ERROR_REASON_";
 
 /// What an export tells beside its bytes, by the keys of its metadata.
 pub mod export_metadata {

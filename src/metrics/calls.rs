@@ -53,6 +53,7 @@ pub struct CallMetrics {
     other: Method,
     authentication_failures: Family<Label, Counter>,
     denied: Family<Label, Counter>,
+    failed: Family<Label, Counter>,
     ignored_token_items: Counter<u64, AtomicU64>,
     denials_lost: Counter<u64, AtomicU64>,
 }
@@ -71,7 +72,7 @@ impl CallMetrics {
         let calls = Calls::default();
         let durations = Durations::new_with_constructor(|| Histogram::new(SECONDS));
         let authentication_failures = Family::default();
-        let denied = Family::default();
+        let (denied, failed) = (Family::default(), Family::default());
         let ignored_token_items = Counter::<u64, AtomicU64>::default();
         let denials_lost = Counter::<u64, AtomicU64>::default();
         registry.register("calls", "Calls that have ended, by method and gRPC code", calls.clone());
@@ -87,6 +88,11 @@ impl CallMetrics {
             authentication_failures.clone(),
         );
         registry.register("denied_calls", "Calls of known callers without the right, by the right", denied.clone());
+        registry.register(
+            "failed_calls",
+            "Calls that ended with an error, by its reason in the contract",
+            failed.clone(),
+        );
         registry.register(
             "ignored_token_items",
             "Items of the roles and permissions claims of tokens that were no grants",
@@ -108,6 +114,7 @@ impl CallMetrics {
             other,
             authentication_failures,
             denied,
+            failed,
             ignored_token_items,
             denials_lost,
         }
@@ -116,6 +123,11 @@ impl CallMetrics {
     /// A call of the method at `path` has ended with the gRPC code of that number.
     pub fn ended(&self, path: &str, code: usize, duration: Duration) {
         self.by_path.get(path).unwrap_or(&self.other).ended(code, duration);
+    }
+
+    /// A call has ended with an error of that reason, which is from a closed set.
+    pub fn failed(&self, reason: &'static str) {
+        self.failed.get_or_create(&[("reason", reason)]).inc();
     }
 
     /// A caller could not be told. `reason` is from a closed set.

@@ -14,12 +14,14 @@ use http::{HeaderMap, Request, Response, Uri};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 use tower::{Layer, Service};
 use tracing::{Span, field::Empty};
 
 use super::request_id::RequestId;
 use crate::{
     metrics::Metrics,
+    proto::auditlog::v1::ErrorReason,
     telemetry::{self, trace_parent::TraceParent},
 };
 
@@ -106,8 +108,14 @@ impl Line {
         Self { span, uri, metrics, begun: Instant::now(), code: Code::Cancelled }
     }
 
-    fn end(mut self, code: Code) {
+    /// The call has ended with this code, and what stands beside it in `headers` or trailers.
+    fn end(mut self, code: Code, headers: Option<&HeaderMap>) {
         self.code = code;
+        if code != Code::Ok
+            && let Some(reason) = headers.and_then(reason_in)
+        {
+            self.metrics.calls().failed(reason.reason());
+        }
     }
 }
 
@@ -131,6 +139,12 @@ fn method(uri: &Uri) -> &str {
 
 fn code_in(headers: &HeaderMap) -> Option<Code> {
     headers.get(Status::GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()))
+}
+
+/// The reason that the contract has for an error of ours.
+fn reason_in(headers: &HeaderMap) -> Option<ErrorReason> {
+    let info = Status::from_header_map(headers)?.get_details_error_info()?;
+    ErrorReason::of_reason(&info.reason)
 }
 
 pin_project! {
@@ -162,7 +176,7 @@ where
 fn logged<B>(response: Response<B>, line: Option<Line>) -> Response<LoggedBody<B>> {
     let line = match (code_in(response.headers()), line) {
         (Some(code), Some(line)) => {
-            line.end(code);
+            line.end(code, Some(response.headers()));
             None
         }
         (_, line) => line,
@@ -190,10 +204,10 @@ impl<B: Body> Body for LoggedBody<B> {
         let polled = this.body.poll_frame(cx);
         drop(entered);
         let Poll::Ready(frame) = polled else { return Poll::Pending };
-        if let Some(code) = code_at_end(&frame)
+        if let Some((code, trailers)) = code_at_end(&frame)
             && let Some(line) = this.line.take()
         {
-            line.end(code);
+            line.end(code, trailers);
         }
         Poll::Ready(frame)
     }
@@ -207,10 +221,13 @@ impl<B: Body> Body for LoggedBody<B> {
     }
 }
 
-/// The call's code, if `frame` is the last one. A body that ends without a status is a fault, and so is one that fails.
-fn code_at_end<D, E>(frame: &Option<Result<Frame<D>, E>>) -> Option<Code> {
+/// The call's code and its trailers, if `frame` is the last one. A body that ends without a status is a fault, and so is one
+/// that fails.
+fn code_at_end<D, E>(frame: &Option<Result<Frame<D>, E>>) -> Option<(Code, Option<&HeaderMap>)> {
     match frame {
-        Some(Ok(frame)) => frame.trailers_ref().map(|trailers| code_in(trailers).unwrap_or(Code::Unknown)),
-        Some(Err(_)) | None => Some(Code::Unknown),
+        Some(Ok(frame)) => {
+            frame.trailers_ref().map(|trailers| (code_in(trailers).unwrap_or(Code::Unknown), Some(trailers)))
+        }
+        Some(Err(_)) | None => Some((Code::Unknown, None)),
     }
 }

@@ -124,6 +124,9 @@ async fn counts_what_happens(#[values(Backend::Sqlite, Backend::Postgres)] backe
         (r#"auditlog_authentication_failures_total{reason="missing"}"#, 1.0),
         (r#"auditlog_authentication_failures_total{reason="invalid"}"#, 1.0),
         (r#"auditlog_denied_calls_total{permission="audit.get"}"#, 1.0),
+        (r#"auditlog_failed_calls_total{reason="EVENT_DIFFERS"}"#, 1.0),
+        (r#"auditlog_failed_calls_total{reason="CREDENTIALS_MISSING"}"#, 1.0),
+        (r#"auditlog_failed_calls_total{reason="PERMISSION_MISSING"}"#, 1.0),
         // Two records, a batch, a refused record and the export's event: one at a time, so each has its own.
         ("auditlog_append_batch_events_count", 5.0),
         ("auditlog_append_batch_events_sum", 6.0),
