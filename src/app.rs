@@ -20,7 +20,7 @@ use crate::{
     },
     config::{AuditConfig, AuthMode, Config, DatabaseConfig, ShutdownConfig, TlsConfig},
     export::Exporter,
-    ingest::{self, AcknowledgeError, Ingest, IngestSettings, Measured, Workers},
+    ingest::{self, AcknowledgeError, Hung, Ingest, IngestSettings, Measured, Workers},
     metrics::Metrics,
     model::{Clock, NoteRules, Timestamp},
     proof::Prover,
@@ -36,6 +36,8 @@ pub use crate::ingest::{Acknowledged, Acknowledgement};
 
 /// How often the store is made ready for what comes.
 const PREPARE_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+/// After how many times of what a statement may take an append counts as hung: it has several, and each may be waited for.
+const HUNG_AFTER: u32 = 3;
 
 /// Why the service did not start, or stopped by itself.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +68,9 @@ pub enum AppError {
         /// Why.
         error: io::Error,
     },
+    /// The database did not answer to the end.
+    #[error(transparent)]
+    Hung(#[from] Hung),
     /// A thread or a task could not be started, or ended in a panic.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -138,7 +143,8 @@ impl App {
     /// Serves until `signal` resolves. Then, in this order: health says `NOT_SERVING`, the delay passes for load
     /// balancers to notice, no more connections or calls are taken, calls under way get the grace to end, denials and
     /// reads that were counted are told, what was accepted is committed and answered, and the store is closed. The
-    /// address for probes is there until the end.
+    /// address for probes is there until the end. A database that does not answer is not waited for: then it ends in
+    /// [`AppError::Hung`].
     pub async fn run(self, signal: impl Future<Output = ()>) -> Result<(), AppError> {
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let ingest = self.api.ingest.clone();
@@ -170,11 +176,10 @@ impl App {
         // What is due is told by one at a time: the two would take each other's wake-ups.
         drop(telling.await);
         self_audit.close().await;
-        ingest.close();
-        self.workers.join().await;
+        let finished = finish(&ingest, self.workers).await;
         drop(self.admin);
         tracing::info!("stopped");
-        result
+        result.and(finished)
     }
 }
 
@@ -257,6 +262,7 @@ fn ingest_settings(config: &Config) -> IngestSettings {
         queue_events: config.append.queue_events,
         batch_events: config.limits.batch_events,
         batch_bytes: config.limits.batch_bytes,
+        patience: HUNG_AFTER * config.database.statement_timeout,
     }
 }
 
@@ -279,6 +285,17 @@ async fn drain(
             Ok(())
         }
     }
+}
+
+/// Has all committed and answered that was accepted, unless the store hangs.
+async fn finish(ingest: &Ingest, workers: Workers) -> Result<(), AppError> {
+    ingest.close();
+    let joined = workers.join().await;
+    if let Err(Hung(workers)) = joined {
+        let unanswered = ingest.waiting();
+        tracing::error!(workers, unanswered, "the database does not answer; what is unanswered may be stored or not");
+    }
+    Ok(joined?)
 }
 
 fn flatten(ended: Result<Result<(), tonic::transport::Error>, tokio::task::JoinError>) -> Result<(), AppError> {

@@ -8,7 +8,11 @@ use tokio::{
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use crate::{ingest::Ingest, rpc, store::Store};
+use crate::{
+    ingest::Ingest,
+    rpc,
+    store::{Store, StoreError},
+};
 
 /// How often the store is asked for a sign of life.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
@@ -23,7 +27,7 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// Asks for ever whether the store answers and the append worker is there.
+    /// Asks for ever whether the store answers and the append workers get on.
     pub(super) async fn probe(self, store: Store, ingest: Ingest) {
         let mut ticks = time::interval(PROBE_EVERY);
         // A store that is away lets each question wait; to ask all those that were missed at once helps nobody.
@@ -31,8 +35,8 @@ impl Health {
         let mut last = None;
         loop {
             ticks.tick().await;
-            let alive = store.ping().await;
-            let is_ready = alive.is_ok() && ingest.is_running();
+            let alive = ping(&store).await.and_then(|()| running(&ingest));
+            let is_ready = alive.is_ok();
             if last.replace(is_ready).is_none_or(|last| last != is_ready) {
                 tracing::info!(is_ready, error = alive.err().map(tracing::field::display), "health");
                 self.report(is_ready).await;
@@ -55,4 +59,18 @@ impl Health {
             self.reporter.clear_service_status(service).await;
         }
     }
+}
+
+/// A server that hangs and keeps its sockets open would be waited for without end. The thread that asked it is left there, with
+/// the connection that it has; there are no more of them than the pool has connections.
+async fn ping(store: &Store) -> Result<(), StoreError> {
+    let limit = store.timeout() + PROBE_EVERY;
+    let late = |_| StoreError::Unavailable(format!("no answer within {limit:?}"));
+    time::timeout(limit, store.ping()).await.map_err(late)?
+}
+
+fn running(ingest: &Ingest) -> Result<(), StoreError> {
+    let stopped =
+        || StoreError::Unavailable("an append worker waits without end for the store, or has ended".to_owned());
+    ingest.is_running().then_some(()).ok_or_else(stopped)
 }

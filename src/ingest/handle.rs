@@ -4,6 +4,7 @@ use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use tokio::sync::{mpsc, oneshot};
@@ -19,6 +20,7 @@ use crate::{
 use super::{
     batch::{BatchBounds, Message, Submission},
     commit::{self, Log},
+    pulse::{Pulse, Watched},
     room::{Place, Room},
 };
 
@@ -63,6 +65,8 @@ pub struct IngestSettings {
     pub batch_events: usize,
     /// About the most bytes of one transaction.
     pub batch_bytes: usize,
+    /// How long one transaction may take before its worker counts as hung.
+    pub patience: Duration,
 }
 
 /// Hands drafts to the workers and waits for their receipts. Clones share the queues.
@@ -70,22 +74,38 @@ pub struct IngestSettings {
 pub struct Ingest {
     /// One for each worker. A tenant always goes to the same one, so that no two of them wait for one head.
     queues: Arc<[mpsc::UnboundedSender<Message>]>,
+    /// That of each worker.
+    pulses: Arc<[Pulse]>,
     room: Room,
     callers: Callers,
 }
 
-/// The threads that append.
-pub struct Workers(Vec<thread::JoinHandle<()>>);
+/// The threads that append, each with its pulse.
+pub struct Workers(Vec<(thread::JoinHandle<()>, Pulse)>);
+
+/// Workers that were not waited for any longer: they stand still in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0} append workers still wait for a database that does not answer: what they were given may be stored or not; who got \
+     no receipt for it can send it again with the same ids"
+)]
+pub struct Hung(pub usize);
 
 impl Workers {
-    /// Waits until all that was accepted is answered. Call [`Ingest::close`] first.
-    pub async fn join(self) {
-        for worker in self.0 {
-            let joined = tokio::task::spawn_blocking(|| worker.join()).await;
-            if !matches!(joined, Ok(Ok(()))) {
-                tracing::error!("an append worker ended in a panic");
+    /// Waits until all that was accepted is answered, but not for a worker that hangs. Call [`Ingest::close`] first.
+    pub async fn join(self) -> Result<(), Hung> {
+        let mut hung = 0;
+        for (worker, pulse) in self.0 {
+            tokio::select! {
+                joined = tokio::task::spawn_blocking(|| worker.join()) => {
+                    if !matches!(joined, Ok(Ok(()))) {
+                        tracing::error!("an append worker ended in a panic");
+                    }
+                }
+                () = pulse.hung() => hung += 1,
             }
         }
+        if hung == 0 { Ok(()) } else { Err(Hung(hung)) }
     }
 }
 
@@ -99,13 +119,15 @@ impl Ingest {
         let (mut queues, mut workers, callers) = (Vec::new(), Vec::new(), Callers::default());
         for log in logs {
             let (queue, messages) = mpsc::unbounded_channel();
-            let callers = callers.clone();
+            let (callers, pulse) = (callers.clone(), Pulse::new(settings.patience));
+            let log = Watched::new(log, pulse.clone());
             let work = move || commit::run(log, messages, bounds, callers);
-            workers.push(thread::Builder::new().name("append".to_owned()).spawn(work)?);
+            workers.push((thread::Builder::new().name("append".to_owned()).spawn(work)?, pulse));
             queues.push(queue);
         }
+        let pulses = workers.iter().map(|(_, pulse)| pulse.clone()).collect();
         let room = Room::new(settings.queue_events);
-        Ok((Self { queues: queues.into(), room, callers }, Workers(workers)))
+        Ok((Self { queues: queues.into(), pulses, room, callers }, Workers(workers)))
     }
 
     /// Records events, all or none. The reply follows the commit, in the order of `work`.
@@ -143,15 +165,20 @@ impl Ingest {
         &self.callers
     }
 
-    /// Whether all workers are there.
+    /// Whether all workers are there and get on.
     pub fn is_running(&self) -> bool {
-        self.queues.iter().all(|queue| !queue.is_closed())
+        self.queues.iter().all(|queue| !queue.is_closed()) && !self.pulses.iter().any(Pulse::is_hung)
     }
 
     /// All entries of a submission are of one tenant.
     fn queue_of(&self, entries: &[Entry]) -> &mpsc::UnboundedSender<Message> {
         let tenant = entries.first().map_or("", |entry| entry.scope.tenant());
         &self.queues[worker_of(tenant, self.queues.len())]
+    }
+
+    /// How many events and notes were accepted and are not answered.
+    pub fn waiting(&self) -> usize {
+        self.room.taken()
     }
 
     /// How many events and notes the queue would still take.

@@ -2,18 +2,20 @@
 //! committed.
 //!
 //! [`handle`] is what the services call; [`room`] says for how much there is room; [`batch`] takes from the queue, from the
-//! [`lines`] of each caller in turn; [`commit`] appends a batch and answers each caller truly, whatever the store does.
+//! [`lines`] of each caller in turn; [`commit`] appends a batch and answers each caller truly, whatever the store does;
+//! [`pulse`] tells whether a worker gets on.
 
 mod batch;
 mod commit;
 mod handle;
 mod lines;
 mod measured;
+mod pulse;
 mod rollback;
 mod room;
 #[cfg(test)]
 mod tests;
 
-pub use handle::{Ingest, IngestError, IngestSettings, Workers};
+pub use handle::{Hung, Ingest, IngestError, IngestSettings, Workers};
 pub use measured::Measured;
 pub use rollback::{AcknowledgeError, Acknowledged, Acknowledgement, acknowledge};

@@ -58,6 +58,11 @@ impl Room {
         self.permits.available_permits()
     }
 
+    /// How many entries have it.
+    pub(super) fn taken(&self) -> usize {
+        self.lock().values().sum()
+    }
+
     /// There is room for nobody any more.
     pub(super) fn close(&self) {
         self.permits.close();

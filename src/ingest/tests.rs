@@ -14,7 +14,10 @@ use crate::{
     store::{EventPage, Outcome, PageBounds, Store, StoreError, StoreSettings, Writer},
 };
 
-use super::{Ingest, IngestError, IngestSettings, commit::Log};
+use super::{Hung, Ingest, IngestError, IngestSettings, commit::Log};
+
+/// Far longer than anything here takes.
+const EVER: Duration = Duration::from_secs(300);
 
 /// What happens to one call of the log.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -85,7 +88,8 @@ impl Bench {
     fn ingest(&self, appends: &[Fault], reconnects: &[Fault]) -> (Ingest, super::Workers) {
         let writer = self.writer();
         let log = Faulty { writer, appends: appends.to_vec().into(), reconnects: reconnects.to_vec().into() };
-        Ingest::start([log], IngestSettings { queue_events: 10, batch_events: 4, batch_bytes: 1 << 20 }).unwrap()
+        Ingest::start([log], IngestSettings { queue_events: 10, batch_events: 4, batch_bytes: 1 << 20, patience: EVER })
+            .unwrap()
     }
 
     async fn stored(&self) -> Vec<Event> {
@@ -224,7 +228,8 @@ async fn a_full_queue_says_so_a_refused_row_sinks_alone_and_closing_answers_all(
     let writer = bench.writer();
     let log = Gated { writer, gate, refused: draft(3, IdOrigin::Client).id };
     let (ingest, worker) =
-        Ingest::start([log], IngestSettings { queue_events: 6, batch_events: 4, batch_bytes: 1 << 20 }).unwrap();
+        Ingest::start([log], IngestSettings { queue_events: 6, batch_events: 4, batch_bytes: 1 << 20, patience: EVER })
+            .unwrap();
     let mut calls = tokio::task::JoinSet::new();
     for n in 0..5 {
         // Polled once, a call is in the queue: `record` does not wait before that.
@@ -243,20 +248,57 @@ async fn a_full_queue_says_so_a_refused_row_sinks_alone_and_closing_answers_all(
         let (n, answer) = call.unwrap();
         assert_eq!(matches!(answer, Err(IngestError::Internal(_))), n == 3, "{n}: {answer:?}");
     }
-    worker.join().await;
+    worker.join().await.unwrap();
     assert!(!ingest.is_running());
     bench.assert_gapless(4).await;
+}
+
+/// A log that does not answer is noticed, and comes back by itself; at the end it is not waited for.
+#[tokio::test]
+async fn a_worker_that_stands_still_is_told_and_not_waited_for() {
+    let bench = Bench::new();
+    let (open, gate) = std::sync::mpsc::channel();
+    let log = Gated { writer: bench.writer(), gate, refused: draft(9, IdOrigin::Client).id };
+    let settings = IngestSettings { queue_events: 6, batch_events: 4, batch_bytes: 1 << 20, patience: Duration::ZERO };
+    let (ingest, workers) = Ingest::start([log], settings).unwrap();
+    assert!(ingest.is_running());
+    for n in 0..2 {
+        let sent = ingest.clone();
+        let call = tokio::spawn(async move { sent.record(vec![(permit(), draft(n, IdOrigin::Client))]).await });
+        until(|| !ingest.is_running()).await;
+        assert_eq!(ingest.waiting(), 1);
+        open.send(()).unwrap();
+        call.await.unwrap().unwrap();
+        until(|| ingest.is_running()).await;
+    }
+    let sent = ingest.clone();
+    let unanswered = tokio::spawn(async move { sent.record(vec![(permit(), draft(2, IdOrigin::Client))]).await });
+    until(|| !ingest.is_running()).await;
+    ingest.close();
+    assert_eq!(workers.join().await, Err(Hung(1)));
+    assert_eq!(ingest.waiting(), 1);
+    drop(open);
+    unanswered.await.unwrap().unwrap();
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(EVER, waiting).await.unwrap();
 }
 
 /// Whoever has an answer has room again for the next call.
 #[tokio::test]
 async fn a_caller_who_waits_for_each_answer_never_fills_the_queue() {
     let bench = Bench::new();
-    let settings = IngestSettings { queue_events: 1, batch_events: 1, batch_bytes: 1 << 20 };
+    let settings = IngestSettings { queue_events: 1, batch_events: 1, batch_bytes: 1 << 20, patience: EVER };
     let (ingest, worker) = Ingest::start([bench.writer()], settings).unwrap();
     for n in 0..200 {
         ingest.record(vec![(permit(), draft(n, IdOrigin::Client))]).await.unwrap();
     }
     ingest.close();
-    worker.join().await;
+    worker.join().await.unwrap();
 }

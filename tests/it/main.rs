@@ -19,6 +19,7 @@ mod export_cli;
 mod export_course;
 mod gateway;
 mod grpcurl;
+mod hangs;
 mod harness;
 mod hostile;
 mod http1;

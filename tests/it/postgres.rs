@@ -141,6 +141,22 @@ impl Cluster {
         self.control(&["-o", options, "start"]);
     }
 
+    /// Stops all processes of the server where they are, as a machine does that hangs: its sockets stay open, and nobody answers.
+    pub fn freeze(&self) -> Frozen {
+        let file = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap();
+        let first = file.lines().next().unwrap().to_owned();
+        // It makes the others, and so must be the first.
+        let mut frozen = Frozen::process(&first);
+        let children = Command::new("ps").args(["-A", "-o", "ppid=,pid="]).output().unwrap();
+        for line in String::from_utf8(children.stdout).unwrap().lines() {
+            let (parent, child) = line.trim().split_once(char::is_whitespace).unwrap();
+            if parent == first {
+                frozen.add(child.trim());
+            }
+        }
+        frozen
+    }
+
     fn control(&self, arguments: &[&str]) {
         let (data, log) = (self.folder.join("data"), self.folder.join("log"));
         let status = as_ordinary_user(bin_dir().join("pg_ctl"))
@@ -151,6 +167,39 @@ impl Cluster {
             .unwrap();
         assert!(status.success());
     }
+}
+
+/// Processes that are stopped, until this is dropped.
+#[derive(Debug)]
+pub struct Frozen(Vec<String>);
+
+impl Frozen {
+    /// Stops one process of a server.
+    pub fn process(process: &str) -> Self {
+        let mut frozen = Self(Vec::new());
+        frozen.add(process);
+        frozen
+    }
+
+    fn add(&mut self, process: &str) {
+        // One that ends meanwhile cannot be stopped.
+        if signal("STOP", process) {
+            self.0.push(process.to_owned());
+        }
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for process in self.0.iter().rev() {
+            signal("CONT", process);
+        }
+    }
+}
+
+fn signal(name: &str, process: &str) -> bool {
+    let kill = format!("kill -{name} {process}");
+    Command::new("sh").args(["-c", &kill]).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 /// PostgreSQL refuses to run as root.

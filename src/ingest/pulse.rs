@@ -1,0 +1,79 @@
+//! Whether an append worker gets on. libpq waits without end for a server that hangs and keeps its sockets open, and nothing
+//! can wake a thread that is in there; but others can see how long it has been.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::time;
+
+use crate::{
+    model::Entry,
+    store::{Outcome, StoreError},
+};
+
+use super::commit::Log;
+
+/// How often a worker is looked at by who waits for it to hang.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Since when a worker has been in what it does. Clones share it.
+#[derive(Clone, Debug)]
+pub(super) struct Pulse {
+    /// When its present call of the log began; absent while it is in none.
+    since: Arc<Mutex<Option<Instant>>>,
+    /// How long one may take.
+    patience: Duration,
+}
+
+impl Pulse {
+    pub(super) fn new(patience: Duration) -> Self {
+        Self { since: Arc::default(), patience }
+    }
+
+    /// Whether the worker has been in one call of the log for longer than any may take.
+    pub(super) fn is_hung(&self) -> bool {
+        self.lock().is_some_and(|since| since.elapsed() >= self.patience)
+    }
+
+    /// Waits until it is.
+    pub(super) async fn hung(&self) {
+        while !self.is_hung() {
+            time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn during<T>(&self, call: impl FnOnce() -> T) -> T {
+        *self.lock() = Some(Instant::now());
+        let result = call();
+        *self.lock() = None;
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A log whose calls are timed by a pulse.
+pub(super) struct Watched<L> {
+    log: L,
+    pulse: Pulse,
+}
+
+impl<L> Watched<L> {
+    pub(super) fn new(log: L, pulse: Pulse) -> Self {
+        Self { log, pulse }
+    }
+}
+
+impl<L: Log> Log for Watched<L> {
+    fn append(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
+        self.pulse.during(|| self.log.append(batch))
+    }
+
+    fn reconnect(&mut self) -> Result<(), StoreError> {
+        self.pulse.during(|| self.log.reconnect())
+    }
+}

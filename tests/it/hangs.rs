@@ -1,0 +1,134 @@
+//! A PostgreSQL that hangs and keeps its sockets open: it is told, it holds up no end, and it is taken back when it goes on.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::time::timeout;
+use tonic::Streaming;
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use crate::{
+    child::{ChildServer, PAST_MILLIS},
+    harness::*,
+    postgres::{Cluster, Frozen},
+    sql::Sql,
+};
+
+const T: &str = "tenants/acme";
+/// Far longer than anything here takes, for a test that would otherwise stand still.
+const EVER: Duration = Duration::from_secs(120);
+
+async fn start(cluster: &Cluster, timeout: Duration) -> TestApp {
+    TestApp::start_on(Database::on(cluster), |config| config.database.statement_timeout = timeout).await
+}
+
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    timeout(EVER, what).await.expect("it has not happened for two minutes")
+}
+
+async fn watch(app: &TestApp) -> Streaming<HealthCheckResponse> {
+    let request = HealthCheckRequest { service: "auditlog.v1.AuditLogService".to_owned() };
+    HealthClient::new(app.channel.clone()).watch(request).await.unwrap().into_inner()
+}
+
+/// Reads until the health is `wanted`.
+async fn until(health: &mut Streaming<HealthCheckResponse>, wanted: ServingStatus) {
+    soon(async { while health.message().await.unwrap().unwrap().status() != wanted {} }).await;
+}
+
+/// Waits for a session of the service that waits for a lock, and tells its process.
+async fn until_locked(sql: &mut Sql) -> String {
+    let query = "SELECT coalesce(min(pid)::text, '') AS value FROM pg_stat_activity \
+                 WHERE datname = current_database() AND application_name = 'auditlog' AND wait_event_type = 'Lock'";
+    let start = Instant::now();
+    loop {
+        let process = sql.value(query);
+        if !process.is_empty() {
+            return process;
+        }
+        assert!(start.elapsed() < EVER, "no session has waited for a lock");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Holds the head of `T`, which must be there.
+fn hold_head(database: &Database) -> Sql {
+    let mut holder = Sql::open(database);
+    holder.run("BEGIN; SELECT FROM tree_heads WHERE tenant_id = 'acme' FOR UPDATE");
+    holder
+}
+
+#[tokio::test]
+async fn health_notices_a_server_that_hangs_and_one_that_goes_on() {
+    let cluster = Cluster::start("");
+    let app = start(&cluster, Duration::from_secs(1)).await;
+    app.record(&Caller::root(), T, event("k", "1")).await.unwrap();
+    let mut health = watch(&app).await;
+    until(&mut health, ServingStatus::Serving).await;
+    for n in 2..4 {
+        let frozen = cluster.freeze();
+        until(&mut health, ServingStatus::NotServing).await;
+        drop(frozen);
+        until(&mut health, ServingStatus::Serving).await;
+        app.record(&Caller::root(), T, event("k", "1")).await.unwrap();
+        assert_eq!(app.walk(&Caller::root(), list(T)).await.len(), n);
+    }
+}
+
+#[tokio::test]
+async fn health_notices_one_append_that_hangs_while_all_else_goes_on() {
+    let cluster = Cluster::start("");
+    let app = start(&cluster, Duration::from_secs(4)).await;
+    app.record(&Caller::root(), T, event("k", "1")).await.unwrap();
+    let mut health = watch(&app).await;
+    until(&mut health, ServingStatus::Serving).await;
+
+    let (mut holder, mut sql) = (hold_head(&app.database), Sql::open(&app.database));
+    let mut client = app.client.clone();
+    let call = Caller::root().call(item(T, event("k", "2"), &id_at(PAST_MILLIS, 2)));
+    let recorded = tokio::spawn(async move { client.record_event(call).await });
+    let frozen = Frozen::process(&until_locked(&mut sql).await);
+    until(&mut health, ServingStatus::NotServing).await;
+    assert_eq!(app.walk(&Caller::root(), list(T)).await.len(), 1);
+    holder.run("COMMIT");
+    drop(frozen);
+    until(&mut health, ServingStatus::Serving).await;
+    soon(recorded).await.unwrap().unwrap();
+    assert_eq!(app.walk(&Caller::root(), list(T)).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_does_not_hold_up_the_end_of_the_service() {
+    let cluster = Cluster::start("");
+    let database = Database::on(&cluster);
+    let settings = [("AUDITLOG_DATABASE_STATEMENT_TIMEOUT", "4s"), ("AUDITLOG_SHUTDOWN_GRACE", "100ms")];
+    let server = ChildServer::serve(&database, &settings);
+    let client = server.client().await;
+    let send = |n: u64| {
+        let mut client = client.clone();
+        let call = Caller::root().call(item(T, event("k", "1"), &id_at(PAST_MILLIS, n)));
+        tokio::spawn(async move { client.record_event(call).await })
+    };
+    soon(send(1)).await.unwrap().unwrap();
+    let (holder, mut sql) = (hold_head(&database), Sql::open(&database));
+    let unanswered = send(2);
+    until_locked(&mut sql).await;
+    let frozen = cluster.freeze();
+    server.signal("TERM");
+    let (code, log) = server.end().await;
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("\"unanswered\":1"), "{log}");
+    let last = log.lines().last().unwrap();
+    assert!(last.starts_with("auditlog: 1 append workers still wait for a database that does not answer"), "{log}");
+    // Cut off, without a word on what became of it.
+    soon(unanswered).await.unwrap().unwrap_err();
+
+    drop((frozen, holder));
+    let app = TestApp::start_on(Arc::clone(&database), |_| {}).await;
+    app.record_as(&Caller::root(), T, event("k", "1"), &id_at(PAST_MILLIS, 2)).await.unwrap();
+    assert_eq!(app.walk(&Caller::root(), list(T)).await.len(), 2);
+}
