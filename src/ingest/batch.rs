@@ -53,6 +53,11 @@ impl Submission {
         let _ = self.reply.send((answer, self.entries));
     }
 
+    /// Whose log all of it is for.
+    pub(super) fn tenant(&self) -> Option<&str> {
+        self.entries.first().map(|entry| entry.scope.tenant())
+    }
+
     /// Whether nobody waits for the answer any more, and nobody was told anything.
     pub(super) fn is_abandoned(&self) -> bool {
         self.reply.is_closed()

@@ -10,6 +10,7 @@ use crate::{
 use super::{
     batch::{BatchBounds, Message, Queue, Submission},
     handle::IngestError,
+    held::Held,
 };
 
 /// What the worker appends to.
@@ -18,6 +19,8 @@ pub trait Log: Send {
     fn append(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError>;
     /// See [`Writer::reconnect`].
     fn reconnect(&mut self) -> Result<(), StoreError>;
+    /// See [`Writer::held`].
+    fn held(&mut self, tenants: &[&str]) -> Result<Vec<String>, StoreError>;
 }
 
 impl Log for Writer {
@@ -27,6 +30,10 @@ impl Log for Writer {
 
     fn reconnect(&mut self) -> Result<(), StoreError> {
         self.reconnect()
+    }
+
+    fn held(&mut self, tenants: &[&str]) -> Result<Vec<String>, StoreError> {
+        self.held(tenants)
     }
 }
 
@@ -38,16 +45,51 @@ pub(super) fn run(
     callers: Callers,
 ) {
     let mut queue = Queue::new(messages, bounds, callers);
+    let mut held = Held::default();
     while let Some(batch) = queue.next_batch() {
-        commit(&mut log, batch);
+        let batch = held.refuse(&mut log, batch);
+        if !batch.is_empty() {
+            commit(&mut log, &mut held, batch);
+        }
     }
 }
 
-/// Appends a batch; one that is refused is tried in halves, so that a bad row, or a log that went back or that
+/// Appends a batch. Where it fails because somebody else holds some of its logs, the others go on by themselves.
+fn commit(log: &mut dyn Log, held: &mut Held, batch: Vec<Submission>) {
+    match log.append(&entries(&batch)) {
+        Err(StoreError::Unavailable(_)) if held.find(log, &batch) => commit_apart(log, held, batch),
+        Err(error @ (StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_))) => {
+            let result = append_again(log, error, &entries(&batch));
+            finish(log, held, batch, result);
+        }
+        result => finish(log, held, batch, result),
+    }
+}
+
+/// Appends what is of logs that nobody holds, then what is of the others, as far as their holders have gone meanwhile: a new
+/// connection ends those that are frozen.
+fn commit_apart(log: &mut dyn Log, held: &mut Held, batch: Vec<Submission>) {
+    let (waiting, free) = held.part(batch);
+    if !free.is_empty() {
+        commit(log, held, free);
+    }
+    if let Err(error) = log.reconnect() {
+        return fail(&error, waiting);
+    }
+    let freed = held.refuse(log, waiting);
+    if !freed.is_empty() {
+        let result = match log.append(&entries(&freed)) {
+            Err(error @ StoreError::OutcomeUnknown(_)) => append_again(log, error, &entries(&freed)),
+            result => result,
+        };
+        finish(log, held, freed, result);
+    }
+}
+
+/// Answers a batch; one that was refused is tried in halves, so that a bad row, or a log that went back or that
 /// somebody has changed, sinks its own callers alone.
-fn commit(log: &mut dyn Log, mut batch: Vec<Submission>) {
-    let entries: Vec<&[Entry]> = batch.iter().map(|submission| &submission.entries[..]).collect();
-    match append_truly(log, &entries) {
+fn finish(log: &mut dyn Log, held: &mut Held, mut batch: Vec<Submission>, result: Result<Vec<Outcome>, StoreError>) {
+    match result {
         Ok(outcomes) => {
             for (submission, outcome) in batch.into_iter().zip(outcomes) {
                 submission.answer(outcome.map_err(IngestError::Rejected));
@@ -55,26 +97,28 @@ fn commit(log: &mut dyn Log, mut batch: Vec<Submission>) {
         }
         Err(StoreError::Refused(_) | StoreError::RolledBack { .. } | StoreError::Corrupt(_)) if batch.len() > 1 => {
             let second = batch.split_off(batch.len() / 2);
-            commit(log, batch);
-            commit(log, second);
+            commit(log, held, batch);
+            commit(log, held, second);
         }
-        Err(error) => {
-            tracing::error!(%error, callers = batch.len(), "a batch could not be appended");
-            for submission in batch {
-                let answer = failure(&error, &submission);
-                submission.answer(Err(answer));
-            }
-        }
+        Err(error) => fail(&error, batch),
     }
 }
 
-/// Appends, and after a failure appends once more on a new connection: the ids are looked up first, so that an outcome
-/// that was unknown becomes known, and nothing is stored twice.
-fn append_truly(log: &mut dyn Log, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
-    let first = match log.append(batch) {
-        Err(first @ (StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_))) => first,
-        other => return other,
-    };
+fn fail(error: &StoreError, batch: Vec<Submission>) {
+    tracing::error!(%error, callers = batch.len(), "a batch could not be appended");
+    for submission in batch {
+        let answer = failure(error, &submission);
+        submission.answer(Err(answer));
+    }
+}
+
+fn entries(batch: &[Submission]) -> Vec<&[Entry]> {
+    batch.iter().map(|submission| &submission.entries[..]).collect()
+}
+
+/// Appends once more, on a new connection: the ids are looked up first, so that an outcome that was unknown becomes known, and
+/// nothing is stored twice.
+fn append_again(log: &mut dyn Log, first: StoreError, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
     tracing::warn!(error = %first, "appending again on a new connection");
     let second = log.reconnect().and_then(|()| log.append(batch));
     match (first, second) {

@@ -35,4 +35,8 @@ impl<L: Log> Log for Measured<L> {
     fn reconnect(&mut self) -> Result<(), StoreError> {
         self.log.reconnect()
     }
+
+    fn held(&mut self, tenants: &[&str]) -> Result<Vec<String>, StoreError> {
+        self.log.held(tenants)
+    }
 }

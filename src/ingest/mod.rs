@@ -3,11 +3,12 @@
 //!
 //! [`handle`] is what the services call; [`room`] says for how much there is room; [`batch`] takes from the queue, from the
 //! [`lines`] of each caller in turn; [`commit`] appends a batch and answers each caller truly, whatever the store does;
-//! [`pulse`] tells whether a worker gets on.
+//! [`held`] keeps a log that somebody else holds from holding up the others; [`pulse`] tells whether a worker gets on.
 
 mod batch;
 mod commit;
 mod handle;
+mod held;
 mod lines;
 mod measured;
 mod pulse;

@@ -76,4 +76,8 @@ impl<L: Log> Log for Watched<L> {
     fn reconnect(&mut self) -> Result<(), StoreError> {
         self.pulse.during(|| self.log.reconnect())
     }
+
+    fn held(&mut self, tenants: &[&str]) -> Result<Vec<String>, StoreError> {
+        self.pulse.during(|| self.log.held(tenants))
+    }
 }

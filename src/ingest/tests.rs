@@ -57,6 +57,10 @@ impl Log for Faulty {
             _ => Err(StoreError::Unavailable("cut".to_owned())),
         }
     }
+
+    fn held(&mut self, tenants: &[&str]) -> Result<Vec<String>, StoreError> {
+        self.writer.held(tenants)
+    }
 }
 
 struct Bench {
@@ -218,6 +222,10 @@ impl Log for Gated {
 
     fn reconnect(&mut self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    fn held(&mut self, tenants: &[&str]) -> Result<Vec<String>, StoreError> {
+        self.writer.held(tenants)
     }
 }
 

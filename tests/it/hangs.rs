@@ -1,4 +1,5 @@
-//! A PostgreSQL that hangs and keeps its sockets open: it is told, it holds up no end, and it is taken back when it goes on.
+//! A PostgreSQL that hangs and keeps its sockets open: it is told, it holds up no end, and it is taken back when it goes on. And
+//! sessions that hang, and hold what others need.
 
 use std::{
     sync::Arc,
@@ -6,7 +7,7 @@ use std::{
 };
 
 use tokio::time::timeout;
-use tonic::Streaming;
+use tonic::{Code, Streaming};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -131,4 +132,43 @@ async fn a_server_that_hangs_does_not_hold_up_the_end_of_the_service() {
     let app = TestApp::start_on(Arc::clone(&database), |_| {}).await;
     app.record_as(&Caller::root(), T, event("k", "1"), &id_at(PAST_MILLIS, 2)).await.unwrap();
     assert_eq!(app.walk(&Caller::root(), list(T)).await.len(), 2);
+}
+
+/// Somebody holds the heads of two tenants and does not let go: that costs the others of the same worker one wait for each, and
+/// then nothing.
+#[tokio::test]
+async fn a_head_that_somebody_holds_holds_up_no_other_tenant() {
+    let app = TestApp::start_with(Backend::Postgres, |config| config.append.workers = 1).await;
+    let root = Caller::root();
+    let tenants = ["tenants/acme", "tenants/beta", "tenants/other"];
+    let [acme, beta, other] = tenants.map(|tenant| app.record(&root, tenant, event("k", "1")));
+    let all = tokio::join!(acme, beta, other);
+    all.0.and(all.1).and(all.2).unwrap();
+    let (mut holder, mut sql) = (Sql::open(&app.database), Sql::open(&app.database));
+    holder.run("BEGIN; SELECT FROM tree_heads WHERE tenant_id IN ('acme', 'beta') FOR UPDATE");
+
+    // While one is waited for, the other two come into one batch.
+    let record = |tenant| app.record(&root, tenant, event("k", "2"));
+    let begun = Instant::now();
+    let blocking = async {
+        until_locked(&mut sql).await;
+        let (beta, other) = tokio::join!(record(tenants[1]), record(tenants[2]));
+        assert_error(beta, Code::Unavailable, "STORE_UNAVAILABLE");
+        other.unwrap();
+    };
+    let (acme, ()) = tokio::join!(record(tenants[0]), blocking);
+    assert_error(acme, Code::Unavailable, "STORE_UNAVAILABLE");
+    assert!(begun.elapsed() < Duration::from_secs(18), "{:?}", begun.elapsed());
+
+    let begun = Instant::now();
+    for _ in 0..20 {
+        let (acme, beta, other) = tokio::join!(record(tenants[0]), record(tenants[1]), record(tenants[2]));
+        assert_error(acme, Code::Unavailable, "STORE_UNAVAILABLE");
+        assert_error(beta, Code::Unavailable, "STORE_UNAVAILABLE");
+        other.unwrap();
+    }
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    holder.run("COMMIT");
+    let (acme, beta, other) = tokio::join!(record(tenants[0]), record(tenants[1]), record(tenants[2]));
+    assert_eq!([acme, beta, other].map(|receipt| receipt.unwrap().leaf_index), [Some(1), Some(1), Some(22)]);
 }

@@ -7,6 +7,7 @@
 
 mod advance_heads;
 mod epoch;
+mod held;
 mod look_up;
 mod new_event;
 mod plan;
@@ -141,6 +142,15 @@ impl Writer {
                 self.heads.clear();
             }
         })
+    }
+
+    /// Which of `tenants` somebody else holds the log of at the moment. No log is waited for.
+    pub fn held(&mut self, tenants: &[&str]) -> Result<Vec<String>, StoreError> {
+        match &mut self.connection {
+            // There a writer holds all logs.
+            AnyConnection::Sqlite(_) => Ok(Vec::new()),
+            AnyConnection::Postgres(connection) => Ok(held::held(connection, tenants)?),
+        }
     }
 
     /// Where the log of `tenant` stands; `None` where there is none.

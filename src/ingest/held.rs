@@ -1,0 +1,65 @@
+//! Logs that somebody else holds: what is of them must not hold up what is of others.
+//!
+//! A head that is locked by somebody who takes their time, such as an operator with an open transaction, is waited for once. From then
+//! on its tenant is not waited for until the head is found free.
+
+use std::collections::BTreeSet;
+
+use crate::store::StoreError;
+
+use super::{batch::Submission, commit::Log, handle::IngestError};
+
+/// The tenants whose logs were found to be held, and not found to be free since.
+#[derive(Default)]
+pub(super) struct Held(BTreeSet<String>);
+
+impl Held {
+    /// Whether somebody else holds logs that a batch is of, which has just failed.
+    pub(super) fn find(&mut self, log: &mut dyn Log, batch: &[Submission]) -> bool {
+        // A store that cannot be asked has failed for another reason.
+        let held = log.held(&tenants(batch)).unwrap_or_default();
+        if !held.is_empty() {
+            tracing::warn!(tenants = ?held, "somebody else holds the heads of these logs, which are not waited for any more");
+        }
+        let is_any = !held.is_empty();
+        self.0.extend(held);
+        is_any
+    }
+
+    /// Parts what is of logs that were found to be held from the rest.
+    pub(super) fn part(&self, batch: Vec<Submission>) -> (Vec<Submission>, Vec<Submission>) {
+        batch.into_iter().partition(|submission| submission.tenant().is_some_and(|tenant| self.0.contains(tenant)))
+    }
+
+    /// Answers what is of logs that are held still, and gives back the rest.
+    pub(super) fn refuse(&mut self, log: &mut dyn Log, batch: Vec<Submission>) -> Vec<Submission> {
+        if self.0.is_empty() {
+            return batch;
+        }
+        self.look_again(log, &batch);
+        let (held, rest) = self.part(batch);
+        for submission in held {
+            let tenant = submission.tenant().unwrap_or_default();
+            let why = format!("another session of the database holds the head of tenants/{tenant}");
+            submission.answer(Err(IngestError::Unavailable(why)));
+        }
+        rest
+    }
+
+    fn look_again(&mut self, log: &mut dyn Log, batch: &[Submission]) {
+        let mut asked = tenants(batch);
+        asked.retain(|tenant| self.0.contains(*tenant));
+        if asked.is_empty() {
+            return;
+        }
+        // A store that cannot be asked is for those to notice who append.
+        let still: Result<Vec<String>, StoreError> = log.held(&asked);
+        let still = still.unwrap_or_default();
+        self.0.retain(|tenant| !asked.contains(&tenant.as_str()) || still.contains(tenant));
+    }
+}
+
+fn tenants(batch: &[Submission]) -> Vec<&str> {
+    let tenants: BTreeSet<&str> = batch.iter().filter_map(Submission::tenant).collect();
+    tenants.into_iter().collect()
+}
