@@ -153,6 +153,7 @@ impl App {
         health.report(true).await;
         let probe = tokio::spawn(health.clone().probe(self.store.clone(), ingest.clone()));
         let prepare = tokio::spawn(prepare_daily(self.store.clone(), Arc::clone(&self.api.clock)));
+        let thaw = tokio::spawn(end_frozen(self.store.clone()));
         let (stop, stopped) = oneshot::channel::<()>();
         let until_stopped = async { drop(stopped.await) };
         let keys = tokio::spawn(keep_keys_fresh(self.transport.authenticator.clone()));
@@ -166,6 +167,7 @@ impl App {
         };
         probe.abort();
         prepare.abort();
+        thaw.abort();
         keys.abort();
         health.report(false).await;
         let result = match early {
@@ -309,6 +311,16 @@ async fn prepare_daily(store: Store, clock: Arc<dyn Clock>) {
         days.tick().await;
         if let Err(error) = store.prepare(clock.now()).await {
             tracing::error!(%error, "the store could not be made ready for the coming months");
+        }
+    }
+}
+
+/// Ends what replicas that are frozen have asked for, whoever finds it first. Who records and waits for one ends it at once.
+async fn end_frozen(store: Store) {
+    while store.is_on_server() {
+        time::sleep(store.untaken_after()).await;
+        if let Err(error) = store.end_frozen().await {
+            tracing::debug!(%error, "could not look for sessions of replicas that are frozen");
         }
     }
 }

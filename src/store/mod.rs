@@ -181,6 +181,23 @@ impl Store {
         work.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
     }
 
+    /// Ends sessions of replicas that are frozen and do not take what they have asked for. To be called each [`Self::untaken_after`].
+    pub async fn end_frozen(&self) -> Result<(), StoreError> {
+        let target = self.target.clone();
+        let work = tokio::task::spawn_blocking(move || match target.connect_uncounted(Access::Append)? {
+            AnyConnection::Sqlite(_) => Ok(()),
+            AnyConnection::Postgres(mut connection) => {
+                conn::postgres::end_frozen(&mut connection, target.timeout()).map(drop).map_err(StoreError::from)
+            }
+        });
+        work.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
+    }
+
+    /// How long a replica may take to take what it has asked for.
+    pub fn untaken_after(&self) -> Duration {
+        conn::postgres::untaken_after(self.timeout)
+    }
+
     /// How many statements the store has run since it was opened.
     pub fn statements(&self) -> u64 {
         self.target.statements()

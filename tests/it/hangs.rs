@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use auditlog::proto::auditlog::v1::Event;
 use tokio::time::timeout;
 use tonic::{Code, Streaming};
 use tonic_health::pb::{
@@ -171,4 +172,41 @@ async fn a_head_that_somebody_holds_holds_up_no_other_tenant() {
     holder.run("COMMIT");
     let (acme, beta, other) = tokio::join!(record(tenants[0]), record(tenants[1]), record(tenants[2]));
     assert_eq!([acme, beta, other].map(|receipt| receipt.unwrap().leaf_index), [Some(1), Some(1), Some(22)]);
+}
+
+/// A replica that is frozen while the server sends it a page keeps a snapshot, for which dead versions of heads are kept.
+#[tokio::test]
+async fn a_replica_frozen_in_a_page_keeps_its_snapshot_for_seconds() {
+    let database = Database::create(Backend::Postgres);
+    let frozen = ChildServer::serve(&database, &[]);
+    let other = TestApp::start_on(Arc::clone(&database), |config| {
+        config.database.statement_timeout = Duration::from_millis(500);
+    })
+    .await;
+    // More than fits into the buffers between a replica and the server.
+    let large = Event { message: "x".repeat(1000), ..event("k", "1") };
+    other.batch(&Caller::root(), T, vec![item("", large, ""); 1000]).await.unwrap();
+
+    let (mut holder, mut sql) = (Sql::open(&database), Sql::open(&database));
+    holder.run("BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE");
+    let (mut client, call) = (frozen.client().await, Caller::root().call(list(T)));
+    let listed = tokio::spawn(async move { client.list_events(call).await });
+    let reader = until_locked(&mut sql).await;
+    frozen.signal("STOP");
+    holder.run("COMMIT");
+    let mut until = async |count: &str, state: &str| {
+        let query = format!(
+            "SELECT count(*)::text AS value FROM pg_stat_activity WHERE pid = {reader} AND state = 'active' {state}"
+        );
+        let start = Instant::now();
+        while sql.value(&query) != count {
+            assert!(start.elapsed() < EVER, "never {count} sessions that are active {state}");
+            tokio::task::yield_now().await;
+        }
+    };
+    until("1", "AND wait_event = 'ClientWrite'").await;
+    until("0", "").await;
+    frozen.signal("CONT");
+    // It finds its connection cut, and reads once more.
+    assert_eq!(soon(listed).await.unwrap().unwrap().into_inner().events.len(), 1000);
 }

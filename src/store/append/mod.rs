@@ -105,10 +105,7 @@ impl Writer {
         self.connection = connect(&self.target)?;
         // What failed may have waited for a replica that is frozen.
         if let AnyConnection::Postgres(connection) = &mut self.connection {
-            let ended = postgres_connection::end_frozen(connection)?;
-            if ended > 0 {
-                tracing::warn!(ended, "ended sessions of replicas that stood still in the middle of a write");
-            }
+            postgres_connection::end_frozen(connection, self.target.timeout())?;
         }
         Ok(())
     }

@@ -74,6 +74,11 @@ impl Target {
         matches!(self.place, Place::Postgres(_))
     }
 
+    /// How long a statement may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// How many statements all connections to this target have run.
     pub(super) fn statements(&self) -> u64 {
         self.statements.load(Ordering::Relaxed)
@@ -82,17 +87,23 @@ impl Target {
     /// Opens a connection. Not diesel's own choice by URL: that one would make a SQLite file named like the URL of a
     /// PostgreSQL server that is away.
     pub(super) fn connect(&self, access: Access) -> Result<AnyConnection, StoreError> {
-        let mut connection = match &self.place {
-            Place::Sqlite(file) => AnyConnection::Sqlite(file.connect(access)?),
-            Place::Postgres(server) => AnyConnection::Postgres(server.connect()?),
-        };
-        connection.batch_execute(&self.set_up(access))?;
+        let mut connection = self.connect_uncounted(access)?;
         let statements = Arc::clone(&self.statements);
         connection.set_instrumentation(move |event: InstrumentationEvent<'_>| {
             if let InstrumentationEvent::StartQuery { .. } = event {
                 statements.fetch_add(1, Ordering::Relaxed);
             }
         });
+        Ok(connection)
+    }
+
+    /// For what no call asks for.
+    pub(super) fn connect_uncounted(&self, access: Access) -> Result<AnyConnection, StoreError> {
+        let mut connection = match &self.place {
+            Place::Sqlite(file) => AnyConnection::Sqlite(file.connect(access)?),
+            Place::Postgres(server) => AnyConnection::Postgres(server.connect()?),
+        };
+        connection.batch_execute(&self.set_up(access))?;
         Ok(connection)
     }
 

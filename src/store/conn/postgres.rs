@@ -18,6 +18,9 @@ pub(super) struct Server {
 /// there holds the heads of its tenants, and no other replica can record into them.
 const FROZEN_AFTER: Duration = Duration::from_secs(5);
 
+/// After how many times of what a statement may take a result that nobody takes to its end is given up.
+const UNTAKEN_AFTER: u32 = 6;
+
 /// What libpq is told unless the URL says otherwise: a server that is gone is noticed in seconds, not in hours.
 const PARAMETERS: [(&str, &str); 6] = [
     ("connect_timeout", "5"),
@@ -120,10 +123,10 @@ pub(super) fn set_up(access: Access, timeout: Duration) -> String {
         Access::Migrate => common.to_owned(),
         Access::Append => format!("{common} {}", append_settings(millis)),
         // One plan for all values, because the walks are built so that there is one good plan: a planner that looks at
-        // the values would plan each page anew.
+        // the values would plan each page anew. And nobody keeps a page's snapshot for as long as they do not take the page.
         Access::Read | Access::Audit => format!(
-            "{common} SET statement_timeout = {millis}; SET default_transaction_read_only = on; \
-             SET plan_cache_mode = force_generic_plan; SET jit = off;"
+            "{common} SET statement_timeout = {millis}; SET tcp_user_timeout = {millis}; \
+             SET default_transaction_read_only = on; SET plan_cache_mode = force_generic_plan; SET jit = off;"
         ),
     }
 }
@@ -131,19 +134,34 @@ pub(super) fn set_up(access: Access, timeout: Duration) -> String {
 /// Ends sessions of our own role which wait for their client in the middle of writing a log, and have for as long as nobody
 /// may: those of replicas that are frozen in a large COPY, or do not take a result. No timeout of the server ends such a
 /// session, because none is looked at while the client is waited for within a statement; and the rows and heads that it has
-/// hold up everybody else.
+/// hold up everybody else. Who only reads has a snapshot, for which dead versions of the heads are kept; they get more time.
 const END_FROZEN: &str = "\
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity AS session \
     WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid() \
-    AND state = 'active' AND wait_event_type = 'Client' AND query_start < clock_timestamp() - $1 * interval '1 millisecond' \
+    AND state = 'active' AND wait_event_type = 'Client' AND ( \
+    query_start < clock_timestamp() - $1 * interval '1 millisecond' \
     AND EXISTS (SELECT FROM pg_locks AS held WHERE held.pid = session.pid AND held.granted \
     AND held.relation IN ('events'::regclass, 'tree_heads'::regclass) \
-    AND held.mode IN ('RowShareLock', 'RowExclusiveLock'))";
+    AND held.mode IN ('RowShareLock', 'RowExclusiveLock')) \
+    OR query_start < clock_timestamp() - $2 * interval '1 millisecond' \
+    AND application_name = current_setting('application_name'))";
+
+/// How long a result of a reader may wait to be taken, where a statement may take `timeout`.
+pub(in crate::store) fn untaken_after(timeout: Duration) -> Duration {
+    timeout.saturating_mul(UNTAKEN_AFTER)
+}
 
 /// Ends sessions of replicas that are frozen, and tells how many.
-pub(in crate::store) fn end_frozen(connection: &mut PgConnection) -> QueryResult<usize> {
-    let after = i64::try_from(FROZEN_AFTER.as_millis()).unwrap_or(i64::MAX);
-    diesel::sql_query(END_FROZEN).bind::<BigInt, _>(after).execute(connection)
+pub(in crate::store) fn end_frozen(connection: &mut PgConnection, timeout: Duration) -> QueryResult<usize> {
+    let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    let ended = diesel::sql_query(END_FROZEN)
+        .bind::<BigInt, _>(millis(FROZEN_AFTER))
+        .bind::<BigInt, _>(millis(untaken_after(timeout)))
+        .execute(connection)?;
+    if ended > 0 {
+        tracing::warn!(ended, "ended sessions of replicas that stood still in the middle of a statement");
+    }
+    Ok(ended)
 }
 
 /// Commits wait for the disk, whatever the server's default is (`remote_apply`, which waits for more, is left alone). A
