@@ -12,6 +12,7 @@ use std::{
 use auditlog::proto::auditlog::v1::{AddUpdateNoteRequest, BatchRecordEventsRequest, Event};
 use rstest::rstest;
 use tokio::{task::spawn_blocking, time::timeout};
+use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_types::StatusExt as _;
 
@@ -94,6 +95,53 @@ async fn the_same_calls_to_several_replicas_at_once_are_stored_once(#[case] size
     told.assert_kept(&database);
     stop_all([a, b, c]).await;
     assert_no_deadlock(&database);
+}
+
+/// Whoever has waited for a head must see what its holder has stored, whatever the server's transactions see by default.
+#[rstest]
+#[tokio::test]
+async fn the_isolation_that_the_server_has_by_default_is_not_relied_on(
+    #[values("repeatable read", "serializable")] isolation: &str,
+) {
+    let database = Database::create(Backend::Postgres);
+    let name = database.url.rsplit('/').next().unwrap();
+    database.execute(&format!("ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'"));
+    let start = || TestApp::start_on(Arc::clone(&database), |_| {});
+    let (a, b) = tokio::join!(start(), start());
+    let mut load = Load::new();
+    for size in [1, 20, 200] {
+        load.add(&[&a.client], "tenants/x", size);
+        load.add(&[&b.client], "tenants/x", size);
+    }
+    soon(load.more(150)).await;
+    let told = load.stop().await;
+    told.assert_no_errors();
+    told.assert_kept(&database);
+}
+
+/// What does not pass by itself is told from what may.
+#[rstest]
+#[case::of_others("serialization_failure", Code::Unavailable, "STORE_UNAVAILABLE")]
+#[case::with_what_is_stored("unique_violation", Code::Internal, "INTERNAL")]
+#[tokio::test]
+async fn a_conflict_that_stays_is_answered_as_what_it_is(
+    #[case] error: &str,
+    #[case] code: Code,
+    #[case] reason: &str,
+) {
+    let app = TestApp::start(Backend::Postgres).await;
+    app.record(&Caller::root(), "tenants/x", event("k", "1")).await.unwrap();
+    app.database.execute(&format!(
+        "CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         RAISE EXCEPTION 'again' USING ERRCODE = '{error}'; END $$; \
+         CREATE TRIGGER conflict BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION conflict()"
+    ));
+    for size in [1, 500] {
+        let recorded = app.batch(&Caller::root(), "tenants/x", vec![item("", event("k", "1"), ""); size]).await;
+        assert_error(recorded, code, reason);
+    }
+    app.database.execute("LOCK TABLE events; DROP TRIGGER conflict ON events");
+    app.record(&Caller::root(), "tenants/x", event("k", "1")).await.unwrap();
 }
 
 #[tokio::test]

@@ -119,7 +119,7 @@ impl Writer {
         self.target.require_in_place()?;
         let appended = match self.remembered(batch) {
             Some(known) => match self.append_from_memory(batch, known) {
-                Err(Failed::Conflict(_)) => {
+                Err(Failed::Conflict(_) | Failed::Taken(_)) => {
                     self.metrics.append().conflict();
                     self.append_carefully(batch)
                 }
@@ -166,10 +166,7 @@ impl Writer {
         let began = transaction(&mut self.connection, |connection| {
             epoch::begin(connection, tenant, &epoch::Acknowledged { by: acknowledged_by, reason, time: now })
         });
-        began.map_err(|failed| match failed {
-            Failed::Conflict(error) => StoreError::Refused(error),
-            Failed::Store(error) => error,
-        })
+        began.map_err(Failed::into_error)
     }
 
     /// What memory says of the batch's logs, if it is worth trying: each is remembered and has a head already, nobody else
@@ -213,9 +210,10 @@ impl Writer {
 
     fn append_carefully(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
         let Self { connection, clock, rules, heads, seen, metrics, .. } = self;
-        let mut conflict = String::new();
-        for _ in 0..CAREFUL_ATTEMPTS {
-            let attempt = transaction(connection, |connection| {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let written = transaction(connection, |connection| {
                 let known = look_up::look_up(connection, batch, seen, metrics.append())?;
                 let mut plan = Plan::new(known, rules, clock.now());
                 let outcomes = plan.submit_all(batch);
@@ -223,21 +221,18 @@ impl Writer {
                 write(connection, &plan, rows(&plan)?)?;
                 Ok((outcomes, plan))
             });
-            match attempt {
+            match written {
                 Ok((outcomes, plan)) => {
                     count(metrics, &plan);
                     remember(heads, seen, plan);
                     return Ok(outcomes);
                 }
-                Err(Failed::Conflict(error)) => {
+                Err(Failed::Conflict(_) | Failed::Taken(_)) if attempt < CAREFUL_ATTEMPTS => {
                     metrics.append().conflict();
-                    conflict = error;
                 }
-                Err(Failed::Store(error)) => return Err(error),
+                Err(failed) => return Err(failed.into_error()),
             }
         }
-        // The heads were locked: it is not another writer that is in the way, but what is stored.
-        Err(StoreError::Refused(conflict))
     }
 }
 

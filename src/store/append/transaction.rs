@@ -11,8 +11,10 @@ use crate::store::{conn::AnyConnection, error::StoreError};
 /// Why a batch was not written.
 #[derive(Debug)]
 pub(super) enum Failed {
-    /// Nothing was stored: a head has moved, or an id is taken. Who looks first may succeed.
+    /// Nothing was stored: a head has moved, or something else has happened meanwhile. Who looks first may succeed.
     Conflict(String),
+    /// Nothing was stored: an id is taken. Who looks first may succeed, unless it is taken by what cannot be seen.
+    Taken(String),
     /// Anything else.
     Store(StoreError),
 }
@@ -27,13 +29,24 @@ impl From<DieselError> for Failed {
     fn from(error: DieselError) -> Self {
         use DatabaseErrorKind::{SerializationFailure, UniqueViolation};
         match &error {
-            DieselError::DatabaseError(UniqueViolation | SerializationFailure, _) => Self::Conflict(error.to_string()),
+            DieselError::DatabaseError(SerializationFailure, _) => Self::Conflict(error.to_string()),
+            DieselError::DatabaseError(UniqueViolation, _) => Self::Taken(error.to_string()),
             _ => Self::Store(error.into()),
         }
     }
 }
 
 impl Failed {
+    /// What it comes to when nothing more is tried. Looking has not helped where an id is taken: it is not another writer that is
+    /// in the way then, but what is stored.
+    pub(super) fn into_error(self) -> StoreError {
+        match self {
+            Self::Conflict(error) => StoreError::Unavailable(error),
+            Self::Taken(error) => StoreError::Refused(error),
+            Self::Store(error) => error,
+        }
+    }
+
     /// What it means when a statement failed that may have committed. A server that refused it says so, and can be asked
     /// more; one that went away says nothing.
     pub(super) fn committing(error: DieselError, is_broken: bool) -> Self {

@@ -117,7 +117,9 @@ fn one_line(error: &diesel::ConnectionError) -> String {
 
 /// What each connection is told first.
 pub(super) fn set_up(access: Access, timeout: Duration) -> String {
-    let common = "SET client_min_messages = warning; SET timezone = 'UTC'; SET intervalstyle = 'iso_8601';";
+    // The append path relies on it: who has waited for a head must see what its holder has stored.
+    let common = "SET client_min_messages = warning; SET timezone = 'UTC'; SET intervalstyle = 'iso_8601'; \
+                  SET default_transaction_isolation = 'read committed';";
     let millis = timeout.as_millis();
     match access {
         Access::Migrate => common.to_owned(),
