@@ -81,6 +81,21 @@ async fn health_notices_a_server_that_hangs_and_one_that_goes_on() {
     }
 }
 
+/// As providers do where a disk is full. A standby answers reads just as well.
+#[tokio::test]
+async fn health_notices_a_server_that_takes_no_writes() {
+    let cluster = Cluster::start("");
+    let app = start(&cluster, Duration::from_secs(10)).await;
+    let mut health = watch(&app).await;
+    until(&mut health, ServingStatus::Serving).await;
+    let mut sql = Sql::open(&app.database);
+    for (is_read_only, wanted) in [("on", ServingStatus::NotServing), ("off", ServingStatus::Serving)] {
+        sql.run(&format!("ALTER SYSTEM SET default_transaction_read_only = {is_read_only}"));
+        sql.run("SELECT pg_reload_conf()");
+        until(&mut health, wanted).await;
+    }
+}
+
 #[tokio::test]
 async fn health_notices_one_append_that_hangs_while_all_else_goes_on() {
     let cluster = Cluster::start("");

@@ -169,6 +169,24 @@ async fn a_schema_of_an_earlier_release_is_refused_where_it_must_not_be_changed(
     start(false).await.unwrap();
 }
 
+/// The first host of a URL may be a standby, or become one.
+#[tokio::test]
+async fn of_several_hosts_the_one_that_takes_writes_is_taken() {
+    let clusters = spawn_blocking(|| (Cluster::start("-c default_transaction_read_only=on"), Cluster::start("")));
+    let (standby, primary) = clusters.await.unwrap();
+    let host = |cluster: &Cluster| cluster.folder().to_str().unwrap().replace('/', "%2F");
+    let both = format!("postgres://auditlog@{},{}/postgres", host(&standby), host(&primary));
+    let app = TestApp::start_on(with_url(both.clone()), |_| {}).await;
+    app.record(&Caller::root(), T, event("k", "1")).await.unwrap();
+    assert_eq!(app.walk(&Caller::root(), list(T)).await.len(), 1);
+    let heads = "SELECT tenant_id AS value FROM tree_heads";
+    assert_eq!(Sql::postgres(&primary.url("postgres")).values(heads), ["acme"]);
+
+    let database = with_url(format!("{both}?target_session_attrs=any"));
+    let (code, said) = ChildServer::start(serve(&database, &[])).end().await;
+    assert!(code == Some(1) && said.contains("read-only transaction"), "{said}");
+}
+
 /// A cluster that listens on loopback with TLS, as `localhost`; the file of its certificate, and of another one.
 fn with_tls() -> (Cluster, String, String, String) {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

@@ -12,7 +12,7 @@ use std::{
 };
 
 use diesel::{
-    Connection as _, PgConnection, RunQueryDsl as _, SqliteConnection,
+    Connection as _, PgConnection, SqliteConnection,
     connection::{AnsiTransactionManager, InstrumentationEvent, SimpleConnection as _, TransactionManager as _},
 };
 
@@ -101,7 +101,7 @@ impl Target {
     pub(super) fn connect_uncounted(&self, access: Access) -> Result<AnyConnection, StoreError> {
         let mut connection = match &self.place {
             Place::Sqlite(file) => AnyConnection::Sqlite(file.connect(access)?),
-            Place::Postgres(server) => AnyConnection::Postgres(server.connect()?),
+            Place::Postgres(server) => AnyConnection::Postgres(server.connect(access)?),
         };
         connection.batch_execute(&self.set_up(access))?;
         Ok(connection)
@@ -171,8 +171,10 @@ impl diesel::r2d2::ManageConnection for Readers {
     }
 }
 
-/// Asks the database for a sign of life.
+/// Asks the database for a sign of life. One that takes no writes is dead for the service.
 pub(super) fn ping(connection: &mut AnyConnection) -> Result<(), StoreError> {
-    diesel::sql_query("SELECT 1 FROM tree_heads LIMIT 1").execute(connection)?;
-    Ok(())
+    Ok(match connection {
+        AnyConnection::Sqlite(connection) => connection.batch_execute("SELECT 1 FROM tree_heads LIMIT 1")?,
+        AnyConnection::Postgres(connection) => connection.batch_execute(postgres::PING)?,
+    })
 }

@@ -12,6 +12,8 @@ use crate::store::error::StoreError;
 pub(super) struct Server {
     /// As libpq takes it. It may hold a password.
     url: String,
+    /// The same, and of several hosts only the one that takes writes.
+    primary: String,
 }
 
 /// How long an append may stand still in the middle of its transaction before the server ends it. A replica that is frozen
@@ -30,21 +32,19 @@ const PARAMETERS: [(&str, &str); 6] = [
     ("tcp_user_timeout", "25000"),
     ("application_name", "auditlog"),
 ];
+/// And what it is told where writes are due.
+const ONLY_PRIMARY: (&str, &str) = ("target_session_attrs", "read-write");
 
 impl Server {
     pub(super) fn new(url: &str) -> Self {
-        let mut url = url.to_owned();
-        for (name, value) in PARAMETERS {
-            if !has_parameter(&url, name) {
-                let separator = if url.contains('?') { '&' } else { '?' };
-                url = format!("{url}{separator}{name}={value}");
-            }
-        }
-        Self { url }
+        let url = PARAMETERS.into_iter().fold(url.to_owned(), with_parameter);
+        Self { primary: with_parameter(url.clone(), ONLY_PRIMARY), url }
     }
 
-    pub(super) fn connect(&self) -> Result<PgConnection, StoreError> {
-        PgConnection::establish(&self.url).map_err(|error| self.refusal(&one_line(&error)))
+    /// An audit may read a standby. Who serves must not come upon one: libpq would take the first host that answers.
+    pub(super) fn connect(&self, access: Access) -> Result<PgConnection, StoreError> {
+        let url = if access == Access::Audit { &self.url } else { &self.primary };
+        PgConnection::establish(url).map_err(|error| self.refusal(&one_line(&error)))
     }
 
     fn refusal(&self, error: &str) -> StoreError {
@@ -106,6 +106,15 @@ fn has_valid_escapes(part: &str) -> bool {
     part.split('%').skip(1).all(is_hex)
 }
 
+/// The URL with a parameter, unless it has one of that name.
+fn with_parameter(url: String, (name, value): (&str, &str)) -> String {
+    if has_parameter(&url, name) {
+        return url;
+    }
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}{name}={value}")
+}
+
 fn has_parameter(url: &str, name: &str) -> bool {
     let query = url.split_once('?').map_or("", |(_, query)| query);
     query.split('&').any(|parameter| parameter.split('=').next() == Some(name))
@@ -114,6 +123,15 @@ fn has_parameter(url: &str, name: &str) -> bool {
 fn one_line(error: &diesel::ConnectionError) -> String {
     error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
+
+/// Asks for a sign of life, and whether writes are taken: a standby answers reads just as well, and so does a server that somebody
+/// has set to read-only because its disk is full. What the session itself was told is put aside for the question.
+pub(super) const PING: &str = "\
+    DO $$ BEGIN \
+    SET LOCAL default_transaction_read_only = DEFAULT; \
+    IF pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean THEN \
+    RAISE EXCEPTION 'the server takes no writes: it is a standby, or set to read-only'; END IF; \
+    PERFORM FROM tree_heads LIMIT 1; END $$";
 
 /// What each connection is told first.
 pub(super) fn set_up(access: Access, timeout: Duration) -> String {
@@ -196,6 +214,9 @@ mod tests {
         );
         assert_eq!(server.url.matches("connect_timeout").count(), 1);
         assert_eq!(Server::new("postgres://db").url.matches('?').count(), 1);
+        assert!(Server::new("postgres://a,b").primary.ends_with("&target_session_attrs=read-write"));
+        let any = Server::new("postgres://a,b?target_session_attrs=any");
+        assert_eq!((any.primary.matches("target").count(), &any.url), (1, &any.primary));
         assert!(!format!("{server:?}").contains("s3cret"));
     }
 
@@ -212,11 +233,14 @@ mod tests {
             "postgres:///db?host=/nowhere&password=s3cr%et",
             "postgres://[::1/db?password=s3cr[et",
         ] {
-            let error = Server::new(url).connect().map(drop).unwrap_err().to_string();
+            let error = Server::new(url).connect(Access::Read).map(drop).unwrap_err().to_string();
             assert!(!error.contains("s3cr") && !error.contains("et@"), "{error}");
         }
-        let clear =
-            Server::new("postgres://ann:s3%20cret@host.invalid/db").connect().map(drop).unwrap_err().to_string();
+        let clear = Server::new("postgres://ann:s3%20cret@host.invalid/db")
+            .connect(Access::Read)
+            .map(drop)
+            .unwrap_err()
+            .to_string();
         assert!(clear.contains("host.invalid") && !clear.contains("cret"), "{clear}");
     }
 }
