@@ -1,6 +1,17 @@
 //! Brings the schema up to date, and refuses one that this binary must not use.
 
-use diesel::{connection::SimpleConnection as _, migration::MigrationSource, prelude::*};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use diesel::{
+    dsl::sql,
+    expression::SqlLiteral,
+    migration::{Migration as _, MigrationSource},
+    prelude::*,
+    sql_types::Bool,
+};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::{
@@ -16,29 +27,92 @@ const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 /// rely on.
 const BINARY_VERSION: i32 = 2;
 
+/// The pause between two attempts to be the one who migrates.
+const TURN_PAUSE: Duration = Duration::from_millis(100);
+/// The pause between two attempts to migrate what others hold.
+const LOCK_PAUSE: Duration = Duration::from_secs(1);
+
 type BoxedError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Applies what is missing, each migration in its own transaction, and tells the names of those it applied. Replicas that
-/// start together wait for each other.
-pub(super) fn run(connection: &mut AnyConnection) -> Result<Vec<String>, StoreError> {
-    let applied = match connection {
-        AnyConnection::Sqlite(connection) => pending(connection, SQLITE),
+/// start together wait for each other, each for so long.
+pub(super) fn run(connection: &mut AnyConnection, patience: Duration) -> Result<Vec<String>, StoreError> {
+    let mut applied = Vec::new();
+    match connection {
+        AnyConnection::Sqlite(connection) => apply(connection, SQLITE, &mut applied).map_err(failed)?,
         AnyConnection::Postgres(connection) => {
-            // Held until the connection is closed.
-            connection.batch_execute("SELECT pg_advisory_lock(hashtextextended('auditlog.migrate', 0))")?;
-            pending(connection, POSTGRES)
+            take_turn(connection, patience)?;
+            apply_patiently(connection, patience, &mut applied)?;
         }
-    };
-    applied.map_err(|error| StoreError::Unavailable(format!("migrating: {error}")))
+    }
+    Ok(applied)
 }
 
-fn pending<DB: diesel::backend::Backend>(
+fn apply<DB: diesel::backend::Backend>(
     connection: &mut impl MigrationHarness<DB>,
     migrations: EmbeddedMigrations,
-) -> Result<Vec<String>, BoxedError> {
-    let pending = connection.pending_migrations(migrations)?;
-    connection.run_migrations(&pending)?;
-    Ok(pending.iter().map(|migration| migration.name().to_string()).collect())
+    applied: &mut Vec<String>,
+) -> Result<(), BoxedError> {
+    for migration in connection.pending_migrations(migrations)? {
+        connection.run_migration(&migration)?;
+        applied.push(migration.name().to_string());
+    }
+    Ok(())
+}
+
+fn failed(error: BoxedError) -> StoreError {
+    StoreError::Unavailable(format!("migrating: {error}"))
+}
+
+/// Takes the lock of those who migrate, which is held until the connection is closed. Asked for again and again, because a
+/// session that waits for a lock of this kind keeps a transaction open, for the server to keep dead versions for.
+fn take_turn(connection: &mut PgConnection, patience: Duration) -> Result<(), StoreError> {
+    let start = Instant::now();
+    while !diesel::select(try_turn()).get_result(connection)? {
+        if start.elapsed() >= patience {
+            return Err(StoreError::Unavailable(format!(
+                "another process migrates this database, and has for longer than database.start_wait ({patience:?}): wait until \
+                 it has ended, or end it, and start again"
+            )));
+        }
+        thread::sleep(TURN_PAUSE);
+    }
+    Ok(())
+}
+
+fn try_turn() -> SqlLiteral<Bool> {
+    sql("pg_try_advisory_lock(hashtextextended('auditlog.migrate', 0))")
+}
+
+/// Tries again where a table is in use. Those who wait behind the migration go on between two attempts.
+fn apply_patiently(
+    connection: &mut PgConnection,
+    patience: Duration,
+    applied: &mut Vec<String>,
+) -> Result<(), StoreError> {
+    let start = Instant::now();
+    loop {
+        match apply(connection, POSTGRES, applied) {
+            Err(error) if waited_in_vain(&error) && start.elapsed() < patience => {
+                tracing::warn!(%error, "waiting for others to let go of what is to be migrated");
+                thread::sleep(LOCK_PAUSE);
+            }
+            Err(error) if waited_in_vain(&error) => return Err(in_use(&error, patience)),
+            result => return result.map_err(failed),
+        }
+    }
+}
+
+/// diesel gives no SQLSTATE. What is said in another language is not tried again, at no other harm.
+fn waited_in_vain(error: &BoxedError) -> bool {
+    error.to_string().contains("lock timeout")
+}
+
+fn in_use(error: &BoxedError, patience: Duration) -> StoreError {
+    StoreError::Unavailable(format!(
+        "migrating: {error}: another session has held what is to be migrated for longer than database.start_wait ({patience:?}): \
+         wait for its end, a backup's say, or end it (pg_stat_activity shows it), and start again"
+    ))
 }
 
 /// Whether all migrations of this binary are applied. Not asked of diesel, which would first make the table that it looks

@@ -58,7 +58,7 @@ pub struct StoreSettings {
     pub pool_size: u32,
     /// How long a statement may take, or wait for a lock, and how long a read waits for a connection.
     pub timeout: Duration,
-    /// How long to wait for a database server that is away.
+    /// How long to wait for a database server that is away, or for others to let it be migrated.
     pub start_wait: Duration,
     /// Whether to bring the schema up to date; if not, an old one is refused.
     pub migrate: bool,
@@ -84,7 +84,7 @@ impl Store {
         let access = if settings.migrate { Access::Migrate } else { Access::Append };
         let mut connection = connect_patiently(&target, access, settings.start_wait)?;
         if settings.migrate {
-            migrate::run(&mut connection)?;
+            migrate::run(&mut connection, settings.start_wait)?;
         }
         migrate::require_usable(&mut connection)?;
         drop(connection);
@@ -272,7 +272,7 @@ fn connect_patiently(target: &Target, access: Access, wait: Duration) -> Result<
 pub fn migrate_database(settings: &StoreSettings, now: Timestamp) -> Result<Vec<String>, StoreError> {
     let target = Target::parse(&settings.url, settings.timeout)?;
     let mut connection = connect_patiently(&target, Access::Migrate, settings.start_wait)?;
-    let applied = migrate::run(&mut connection)?;
+    let applied = migrate::run(&mut connection, settings.start_wait)?;
     drop(connection);
     partitions::make(&target, now)?;
     Ok(applied)

@@ -14,7 +14,7 @@ use tonic_health::pb::{
 };
 
 use crate::{
-    child::{ChildServer, PAST_MILLIS},
+    child::{ChildServer, PAST_MILLIS, auditlog},
     harness::*,
     postgres::{Cluster, Frozen},
     sql::Sql,
@@ -193,7 +193,7 @@ async fn a_head_that_somebody_holds_holds_up_no_other_tenant() {
 #[tokio::test]
 async fn a_replica_frozen_in_a_page_keeps_its_snapshot_for_seconds() {
     let database = Database::create(Backend::Postgres);
-    let frozen = ChildServer::serve(&database, &[]);
+    let frozen = ChildServer::serve(&database, &[("AUDITLOG_DATABASE_POOL_SIZE", "1")]);
     let other = TestApp::start_on(Arc::clone(&database), |config| {
         config.database.statement_timeout = Duration::from_millis(500);
     })
@@ -202,10 +202,16 @@ async fn a_replica_frozen_in_a_page_keeps_its_snapshot_for_seconds() {
     let large = Event { message: "x".repeat(1000), ..event("k", "1") };
     other.batch(&Caller::root(), T, vec![item("", large, ""); 1000]).await.unwrap();
 
+    let client = frozen.client().await;
+    let read = || {
+        let (mut client, call) = (client.clone(), Caller::root().call(list(T)));
+        tokio::spawn(async move { client.list_events(call).await })
+    };
+    // So that the statement is prepared, and the replica has no more to say when it is frozen.
+    soon(read()).await.unwrap().unwrap();
     let (mut holder, mut sql) = (Sql::open(&database), Sql::open(&database));
     holder.run("BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE");
-    let (mut client, call) = (frozen.client().await, Caller::root().call(list(T)));
-    let listed = tokio::spawn(async move { client.list_events(call).await });
+    let listed = read();
     let reader = until_locked(&mut sql).await;
     frozen.signal("STOP");
     holder.run("COMMIT");
@@ -224,4 +230,31 @@ async fn a_replica_frozen_in_a_page_keeps_its_snapshot_for_seconds() {
     frozen.signal("CONT");
     // It finds its connection cut, and reads once more.
     assert_eq!(soon(listed).await.unwrap().unwrap().into_inner().events.len(), 1000);
+}
+
+/// A replica that is frozen in the middle of a migration has locked what it changes, and has the turn to migrate.
+#[tokio::test]
+async fn a_replica_frozen_in_a_migration_holds_up_the_others_for_seconds() {
+    let database = Database::create(Backend::Postgres);
+    let (mut holder, mut sql) = (Sql::open(&database), Sql::open(&database));
+    // What the first migration makes, made by somebody who takes it back.
+    holder.run("BEGIN; CREATE TABLE events ()");
+    let mut command = auditlog(database.folder.path());
+    command.env("AUDITLOG_DATABASE_URL", &database.url).env("AUDITLOG_LISTEN", "127.0.0.1:0");
+    let frozen = ChildServer::start(command);
+    let session = until_locked(&mut sql).await;
+    frozen.signal("STOP");
+    holder.run("ROLLBACK");
+    let query = format!("SELECT coalesce(max(state), '') AS value FROM pg_stat_activity WHERE pid = {session}");
+    let start = Instant::now();
+    // Aborted, where the machine is so slow that it has waited in vain.
+    while !sql.value(&query).starts_with("idle in transaction") {
+        assert!(start.elapsed() < EVER, "the migration does not go on");
+        tokio::task::yield_now().await;
+    }
+    let other = TestApp::start_on(Arc::clone(&database), |_| {}).await;
+    other.record(&Caller::root(), T, event("k", "1")).await.unwrap();
+    frozen.signal("CONT");
+    let (code, log) = frozen.end().await;
+    assert!(code == Some(1) && log.contains("migrating"), "{log}");
 }

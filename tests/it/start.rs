@@ -134,6 +134,31 @@ async fn replicas_that_start_together_migrate_once() {
     assert_eq!(apps.0.walk(&Caller::root(), list(T)).await.len(), 4);
 }
 
+/// Somebody else migrates and does not come to an end: that is waited for, and then told.
+#[tokio::test]
+async fn who_cannot_migrate_in_time_says_what_to_do() {
+    let database = Database::create(Backend::Postgres);
+    let mut holder = Sql::open(&database);
+    let start = |wait| TestApp::try_start(Arc::clone(&database), START_MILLIS, move |c| c.database.start_wait = wait);
+    let turn = "hashtextextended('auditlog.migrate', 0)";
+    holder.run(&format!("SELECT pg_advisory_lock({turn})"));
+    let error = start(Duration::from_millis(300)).await.err().unwrap().to_string();
+    assert!(error.contains("another process migrates") && error.contains("database.start_wait (300ms)"), "{error}");
+    holder.run(&format!("SELECT pg_advisory_unlock({turn})"));
+    start(PATIENCE).await.unwrap().stop().await.unwrap().unwrap();
+
+    // A table that is in use, as by a backup, is not waited for with everybody behind, and then told.
+    holder.run("BEGIN; LOCK TABLE __diesel_schema_migrations");
+    let begun = Instant::now();
+    let error = start(Duration::from_millis(300)).await.err().unwrap().to_string();
+    assert!(error.contains("lock timeout") && error.contains("database.start_wait (300ms)"), "{error}");
+    assert!(begun.elapsed() < AT_ONCE, "after {:?}", begun.elapsed());
+    let mut replica = ChildServer::start(serve(&database, &[]));
+    replica.wait_for("waiting for others to let go");
+    holder.run("COMMIT");
+    replica.until_serving();
+}
+
 #[rstest]
 #[tokio::test]
 async fn a_schema_of_a_later_release_is_refused_only_if_it_says_so(

@@ -20,6 +20,11 @@ pub(super) struct Server {
 /// there holds the heads of its tenants, and no other replica can record into them.
 const FROZEN_AFTER: Duration = Duration::from_secs(5);
 
+/// How long a migration waits for a lock. Whoever appends waits behind it, and waits longer than this.
+const MIGRATION_LOCK: Duration = Duration::from_secs(2);
+/// How long one may do nothing between two transactions, while others wait for their turn to migrate.
+const MIGRATION_PAUSE: Duration = Duration::from_secs(30);
+
 /// After how many times of what a statement may take a result that nobody takes to its end is given up.
 const UNTAKEN_AFTER: u32 = 6;
 
@@ -140,7 +145,7 @@ pub(super) fn set_up(access: Access, timeout: Duration) -> String {
                   SET default_transaction_isolation = 'read committed';";
     let millis = timeout.as_millis();
     match access {
-        Access::Migrate => common.to_owned(),
+        Access::Migrate => format!("{common} {}", migration_settings(millis)),
         Access::Append => format!("{common} {}", append_settings(millis)),
         // One plan for all values, because the walks are built so that there is one good plan: a planner that looks at
         // the values would plan each page anew. And nobody keeps a page's snapshot for as long as they do not take the page.
@@ -197,6 +202,20 @@ fn append_settings(millis: u128) -> String {
          IF current_setting('server_version_num')::integer >= 170000 THEN \
          PERFORM set_config('transaction_timeout', '{transaction}', false); END IF; END $$;",
         transaction = 2 * millis,
+    )
+}
+
+/// A statement may take as long as it takes, but neither may it wait for long with everybody behind it, nor may a replica that is frozen
+/// in between keep the locks that it has, or its turn.
+fn migration_settings(millis: u128) -> String {
+    format!(
+        "SET lock_timeout = {lock}; SET idle_in_transaction_session_timeout = {frozen}; SET tcp_user_timeout = {millis}; \
+         DO $$ BEGIN \
+         IF current_setting('server_version_num')::integer >= 140000 THEN \
+         PERFORM set_config('idle_session_timeout', '{pause}', false); END IF; END $$;",
+        lock = MIGRATION_LOCK.as_millis(),
+        frozen = FROZEN_AFTER.as_millis(),
+        pause = MIGRATION_PAUSE.as_millis(),
     )
 }
 
