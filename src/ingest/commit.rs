@@ -1,5 +1,7 @@
 //! Committing a batch, and answering each caller truly whatever the store does.
 
+use std::collections::BTreeMap;
+
 use tokio::sync::mpsc;
 
 use crate::{
@@ -20,7 +22,7 @@ pub trait Log: Send {
     /// See [`Writer::reconnect`].
     fn reconnect(&mut self) -> Result<(), StoreError>;
     /// See [`Writer::held`].
-    fn held(&mut self, tenants: &[&str]) -> Result<Vec<String>, StoreError>;
+    fn held(&mut self, tenants: &[&str]) -> Result<BTreeMap<String, String>, StoreError>;
 }
 
 impl Log for Writer {
@@ -32,7 +34,7 @@ impl Log for Writer {
         self.reconnect()
     }
 
-    fn held(&mut self, tenants: &[&str]) -> Result<Vec<String>, StoreError> {
+    fn held(&mut self, tenants: &[&str]) -> Result<BTreeMap<String, String>, StoreError> {
         self.held(tenants)
     }
 }

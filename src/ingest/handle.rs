@@ -86,8 +86,8 @@ pub struct Workers(Vec<(thread::JoinHandle<()>, Pulse)>);
 /// Workers that were not waited for any longer: they stand still in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0} append workers still wait for a database that does not answer: what they were given may be stored or not; who got \
-     no receipt for it can send it again with the same ids"
+    "append workers ({0}) still wait for a database that does not answer: what they were given may be stored or not; who got no \
+     receipt for it can send it again with the same ids"
 )]
 pub struct Hung(pub usize);
 

@@ -1,34 +1,33 @@
 //! Logs that somebody else holds: what is of them must not hold up what is of others.
 //!
 //! A head that is locked by somebody who takes their time, such as an operator with an open transaction, is waited for once. From then
-//! on its tenant is not waited for until the head is found free.
+//! on its tenant is not waited for until the head is found free, or in other hands: then it goes around among writers, and
+//! whoever does not wait for it never gets it.
 
-use std::collections::BTreeSet;
-
-use crate::store::StoreError;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{batch::Submission, commit::Log, handle::IngestError};
 
-/// The tenants whose logs were found to be held, and not found to be free since.
+/// The tenants whose logs were found to be held, and not found otherwise since, and by whom.
 #[derive(Default)]
-pub(super) struct Held(BTreeSet<String>);
+pub(super) struct Held(BTreeMap<String, String>);
 
 impl Held {
     /// Whether somebody else holds logs that a batch is of, which has just failed.
     pub(super) fn find(&mut self, log: &mut dyn Log, batch: &[Submission]) -> bool {
         // A store that cannot be asked has failed for another reason.
         let held = log.held(&tenants(batch)).unwrap_or_default();
-        if !held.is_empty() {
-            tracing::warn!(tenants = ?held, "somebody else holds the heads of these logs, which are not waited for any more");
-        }
         let is_any = !held.is_empty();
+        if is_any {
+            tracing::warn!(tenants = ?held.keys(), "somebody else holds the heads of these logs");
+        }
         self.0.extend(held);
         is_any
     }
 
     /// Parts what is of logs that were found to be held from the rest.
     pub(super) fn part(&self, batch: Vec<Submission>) -> (Vec<Submission>, Vec<Submission>) {
-        batch.into_iter().partition(|submission| submission.tenant().is_some_and(|tenant| self.0.contains(tenant)))
+        batch.into_iter().partition(|submission| submission.tenant().is_some_and(|tenant| self.0.contains_key(tenant)))
     }
 
     /// Answers what is of logs that are held still, and gives back the rest.
@@ -48,14 +47,13 @@ impl Held {
 
     fn look_again(&mut self, log: &mut dyn Log, batch: &[Submission]) {
         let mut asked = tenants(batch);
-        asked.retain(|tenant| self.0.contains(*tenant));
+        asked.retain(|tenant| self.0.contains_key(*tenant));
         if asked.is_empty() {
             return;
         }
         // A store that cannot be asked is for those to notice who append.
-        let still: Result<Vec<String>, StoreError> = log.held(&asked);
-        let still = still.unwrap_or_default();
-        self.0.retain(|tenant| !asked.contains(&tenant.as_str()) || still.contains(tenant));
+        let now = log.held(&asked).unwrap_or_default();
+        self.0.retain(|tenant, holder| !asked.contains(&tenant.as_str()) || now.get(tenant) == Some(holder));
     }
 }
 

@@ -1,6 +1,6 @@
 //! A log whose transactions are measured.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use crate::{
     metrics::Metrics,
@@ -36,7 +36,7 @@ impl<L: Log> Log for Measured<L> {
         self.log.reconnect()
     }
 
-    fn held(&mut self, tenants: &[&str]) -> Result<Vec<String>, StoreError> {
+    fn held(&mut self, tenants: &[&str]) -> Result<BTreeMap<String, String>, StoreError> {
         self.log.held(tenants)
     }
 }

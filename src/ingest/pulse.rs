@@ -2,6 +2,7 @@
 //! can wake a thread that is in there; but others can see how long it has been.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -46,13 +47,21 @@ impl Pulse {
 
     fn during<T>(&self, call: impl FnOnce() -> T) -> T {
         *self.lock() = Some(Instant::now());
-        let result = call();
-        *self.lock() = None;
-        result
+        let _ended = Ended(self);
+        call()
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
         self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends the present call when it is dropped: one that panics has ended, too.
+struct Ended<'p>(&'p Pulse);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        *self.0.lock() = None;
     }
 }
 
@@ -77,7 +86,7 @@ impl<L: Log> Log for Watched<L> {
         self.pulse.during(|| self.log.reconnect())
     }
 
-    fn held(&mut self, tenants: &[&str]) -> Result<Vec<String>, StoreError> {
+    fn held(&mut self, tenants: &[&str]) -> Result<BTreeMap<String, String>, StoreError> {
         self.pulse.during(|| self.log.held(tenants))
     }
 }

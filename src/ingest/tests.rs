@@ -1,7 +1,11 @@
 //! The append path against a log that fails at every step, in both ways a step can fail: *not done*, and *done with the
 //! reply lost*. Beneath is the real store.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use rstest::rstest;
 
@@ -58,7 +62,7 @@ impl Log for Faulty {
         }
     }
 
-    fn held(&mut self, tenants: &[&str]) -> Result<Vec<String>, StoreError> {
+    fn held(&mut self, tenants: &[&str]) -> Result<BTreeMap<String, String>, StoreError> {
         self.writer.held(tenants)
     }
 }
@@ -224,7 +228,7 @@ impl Log for Gated {
         Ok(())
     }
 
-    fn held(&mut self, tenants: &[&str]) -> Result<Vec<String>, StoreError> {
+    fn held(&mut self, tenants: &[&str]) -> Result<BTreeMap<String, String>, StoreError> {
         self.writer.held(tenants)
     }
 }

@@ -140,7 +140,7 @@ async fn a_server_that_hangs_does_not_hold_up_the_end_of_the_service() {
     assert_eq!(code, Some(1), "{log}");
     assert!(log.contains("\"unanswered\":1"), "{log}");
     let last = log.lines().last().unwrap();
-    assert!(last.starts_with("auditlog: 1 append workers still wait for a database that does not answer"), "{log}");
+    assert!(last.starts_with("auditlog: append workers (1) still wait for a database that does not answer"), "{log}");
     // Cut off, without a word on what became of it.
     soon(unanswered).await.unwrap().unwrap_err();
 

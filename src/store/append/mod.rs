@@ -16,7 +16,10 @@ mod seal;
 mod sqlite;
 mod transaction;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use crate::{
     merkle::Tree,
@@ -141,11 +144,12 @@ impl Writer {
         })
     }
 
-    /// Which of `tenants` somebody else holds the log of at the moment. No log is waited for.
-    pub fn held(&mut self, tenants: &[&str]) -> Result<Vec<String>, StoreError> {
+    /// Which of `tenants` somebody else holds the log of at the moment, and who, by a name that tells one from another. No log is
+    /// waited for.
+    pub fn held(&mut self, tenants: &[&str]) -> Result<BTreeMap<String, String>, StoreError> {
         match &mut self.connection {
             // There a writer holds all logs.
-            AnyConnection::Sqlite(_) => Ok(Vec::new()),
+            AnyConnection::Sqlite(_) => Ok(BTreeMap::new()),
             AnyConnection::Postgres(connection) => Ok(held::held(connection, tenants)?),
         }
     }

@@ -173,8 +173,9 @@ impl diesel::r2d2::ManageConnection for Readers {
 
 /// Asks the database for a sign of life. One that takes no writes is dead for the service.
 pub(super) fn ping(connection: &mut AnyConnection) -> Result<(), StoreError> {
-    Ok(match connection {
-        AnyConnection::Sqlite(connection) => connection.batch_execute("SELECT 1 FROM tree_heads LIMIT 1")?,
-        AnyConnection::Postgres(connection) => connection.batch_execute(postgres::PING)?,
-    })
+    let question = match connection {
+        AnyConnection::Sqlite(_) => "SELECT 1 FROM tree_heads LIMIT 1",
+        AnyConnection::Postgres(_) => postgres::PING,
+    };
+    Ok(connection.batch_execute(question)?)
 }

@@ -23,7 +23,7 @@ const FROZEN_AFTER: Duration = Duration::from_secs(5);
 /// How long a migration waits for a lock. Whoever appends waits behind it, and waits longer than this.
 const MIGRATION_LOCK: Duration = Duration::from_secs(2);
 /// How long one may do nothing between two transactions, while others wait for their turn to migrate.
-const MIGRATION_PAUSE: Duration = Duration::from_secs(30);
+const MIGRATION_PAUSE: Duration = Duration::from_secs(15);
 
 /// After how many times of what a statement may take a result that nobody takes to its end is given up.
 const UNTAKEN_AFTER: u32 = 6;
