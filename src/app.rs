@@ -264,7 +264,7 @@ fn ingest_settings(config: &Config) -> IngestSettings {
         queue_events: config.append.queue_events,
         batch_events: config.limits.batch_events,
         batch_bytes: config.limits.batch_bytes,
-        patience: HUNG_AFTER * config.database.statement_timeout,
+        patience: config.database.statement_timeout.saturating_mul(HUNG_AFTER),
     }
 }
 

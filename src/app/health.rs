@@ -64,7 +64,7 @@ impl Health {
 /// A server that hangs and keeps its sockets open would be waited for without end. The thread that asked it is left there, with
 /// the connection that it has; there are no more of them than the pool has connections.
 async fn ping(store: &Store) -> Result<(), StoreError> {
-    let limit = store.timeout() + PROBE_EVERY;
+    let limit = store.timeout().saturating_add(PROBE_EVERY);
     let late = |_| StoreError::Unavailable(format!("no answer within {limit:?}"));
     time::timeout(limit, store.ping()).await.map_err(late)?
 }
