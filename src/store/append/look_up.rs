@@ -22,7 +22,7 @@ use crate::{
 
 use super::{
     plan::{Known, KnownLog},
-    seal,
+    trees,
 };
 
 /// The ids that a batch names in one tenant.
@@ -65,7 +65,7 @@ pub(super) fn look_up(
 }
 
 fn known_log(connection: &mut AnyConnection, head: &HeadRow) -> Result<KnownLog, StoreError> {
-    let tree = seal::tree(connection, head)?;
+    let tree = trees::tree(connection, head)?;
     Ok(KnownLog { frontier: head.frontier.clone(), ..KnownLog::new(tree, head.epoch) })
 }
 

@@ -12,9 +12,9 @@ mod look_up;
 mod new_event;
 mod plan;
 mod postgres;
-mod seal;
 mod sqlite;
 mod transaction;
+mod trees;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -199,7 +199,7 @@ impl Writer {
         let mut plan = Plan::new(known, rules, clock.now());
         let outcomes = plan.submit_all(batch);
         // What lies below the heads never changes, so it may be read before the transaction.
-        plan.seal(|tenant, tree, leaves| seal::grow(connection, tenant, tree, leaves))?;
+        plan.grow_trees(|tenant, tree, leaves| trees::grow(connection, tenant, tree, leaves))?;
         let rows = rows(&plan)?;
         if !plan.placed.is_empty() {
             match connection {
@@ -221,7 +221,7 @@ impl Writer {
                 let known = look_up::look_up(connection, batch, seen, metrics.append())?;
                 let mut plan = Plan::new(known, rules, clock.now());
                 let outcomes = plan.submit_all(batch);
-                plan.seal(|tenant, tree, leaves| seal::grow(connection, tenant, tree, leaves))?;
+                plan.grow_trees(|tenant, tree, leaves| trees::grow(connection, tenant, tree, leaves))?;
                 write(connection, &plan, rows(&plan)?)?;
                 Ok((outcomes, plan))
             });

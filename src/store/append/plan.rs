@@ -117,7 +117,7 @@ impl<'a> Plan<'a> {
 
     /// Has each tree grow by what was placed in its log, once everything is placed. What `grow` answers are the tiles that
     /// this finishes.
-    pub(super) fn seal(
+    pub(super) fn grow_trees(
         &mut self,
         mut grow: impl FnMut(&str, &mut Tree, &[Hash]) -> Result<Vec<Tile>, StoreError>,
     ) -> Result<(), StoreError> {
@@ -127,7 +127,7 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// The heads that the sealed plan moves, sorted by tenant.
+    /// The heads that the plan moves, once its trees have grown, sorted by tenant.
     pub(super) fn moves(&self) -> Vec<Move<'_>> {
         let moved = self.logs.iter().filter(|(_, log)| !log.leaves.is_empty());
         moved.map(|(tenant, log)| log.step(tenant)).collect()
