@@ -392,31 +392,33 @@ async fn few_rows(explained: &Explained, what: &str, call: impl Future<Output = 
 }
 
 #[tokio::test]
-async fn a_leaf_is_found_by_its_place_in_any_month_and_a_page_of_leaves_reads_no_more() {
+async fn a_sealed_log_is_read_by_its_places_and_an_export_of_it_piece_by_piece() {
     let explained = Explained::start().await;
-    let root = Caller::root();
     explained.seem_sealed();
+    a_leaf_is_found_by_its_place_in_any_month_and_a_page_of_leaves_reads_no_more(&explained).await;
+    an_export_passes_over_what_is_newer_piece_by_piece(&explained).await;
+}
+
+async fn a_leaf_is_found_by_its_place_in_any_month_and_a_page_of_leaves_reads_no_more(explained: &Explained) {
+    let root = Caller::root();
     for place in [0, 1000, *RARE, *EVENTS - 1000] {
         let start = i64::try_from(place).unwrap();
         let page = async {
             let leaves = explained.app.leaves(&root, T, start, 1000).await.unwrap().leaves;
             assert_eq!(leaves.len(), 1000);
         };
-        few_rows(&explained, "a page of leaves", page, 1000).await;
+        few_rows(explained, "a page of leaves", page, 1000).await;
         let event = format!("{T}/events/{}", id_at(START_MILLIS - 730 * DAY + start * step(*EVENTS), place));
         // The tiles are not there, so there is no proof; what would be read for one is.
         let proof = async { drop(explained.app.inclusion(&root, &event, "", 0).await.unwrap_err()) };
-        few_rows(&explained, "an inclusion proof", proof, 2 + 256).await;
+        few_rows(explained, "an inclusion proof", proof, 2 + 256).await;
         let one = async { drop(explained.app.leaves(&root, T, start, 1).await.unwrap()) };
-        few_rows(&explained, "one leaf", one, 1).await;
+        few_rows(explained, "one leaf", one, 1).await;
     }
 }
 
 /// However much was recorded since: no statement may run into the server's time limit for it.
-#[tokio::test]
-async fn an_export_passes_over_what_is_newer_piece_by_piece() {
-    let explained = Explained::start().await;
-    explained.seem_sealed();
+async fn an_export_passes_over_what_is_newer_piece_by_piece(explained: &Explained) {
     // Without a key, because what it would sign is not there: the hashes of this log.
     let unsigned = TestApp::start_on(Arc::clone(&explained.app.database), |config| {
         config.limits.inspected_events = usize::try_from(INSPECTED).unwrap();
