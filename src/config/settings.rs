@@ -159,7 +159,8 @@ table! {
         /// How long a statement may take [default: 10s]
         #[arg(long = "database-statement-timeout", value_name = "DURATION")]
         statement_timeout: HumanDuration,
-        /// How long a start waits for a database server that is away, or for others to let it be migrated [default: 30s]
+        /// How long a start waits for a database server that is away; then again for its turn to migrate, and for tables that
+        /// are in use [default: 30s]
         #[arg(long = "database-start-wait", value_name = "DURATION")]
         start_wait: HumanDuration,
         /// Bring the schema up to date at start [default: true]

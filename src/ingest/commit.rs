@@ -59,7 +59,7 @@ pub(super) fn run(
 /// Appends a batch. Where it fails because somebody else holds some of its logs, the others go on by themselves.
 fn commit(log: &mut dyn Log, held: &mut Held, batch: Vec<Submission>) {
     match log.append(&entries(&batch)) {
-        Err(StoreError::Unavailable(_)) if held.find(log, &batch) => commit_apart(log, held, batch),
+        Err(error @ StoreError::Unavailable(_)) if held.find(log, &batch, &error) => commit_apart(log, held, batch),
         Err(error @ (StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_))) => {
             let result = append_again(log, error, &entries(&batch));
             finish(log, held, batch, result);
@@ -80,11 +80,25 @@ fn commit_apart(log: &mut dyn Log, held: &mut Held, batch: Vec<Submission>) {
     }
     let freed = held.refuse(log, waiting);
     if !freed.is_empty() {
-        let result = match log.append(&entries(&freed)) {
-            Err(error @ StoreError::OutcomeUnknown(_)) => append_again(log, error, &entries(&freed)),
-            result => result,
-        };
-        finish(log, held, freed, result);
+        commit_freed(log, held, freed);
+    }
+}
+
+/// Appends what is of logs that were found to be free again. Whose log has gone into other hands since waits no longer.
+fn commit_freed(log: &mut dyn Log, held: &mut Held, batch: Vec<Submission>) {
+    match log.append(&entries(&batch)) {
+        Err(error @ StoreError::Unavailable(_)) if held.find(log, &batch, &error) => {
+            let (waiting, free) = held.part(batch);
+            fail(&error, waiting);
+            if !free.is_empty() {
+                commit(log, held, free);
+            }
+        }
+        Err(error @ StoreError::OutcomeUnknown(_)) => {
+            let result = append_again(log, error, &entries(&batch));
+            finish(log, held, batch, result);
+        }
+        result => finish(log, held, batch, result),
     }
 }
 

@@ -65,7 +65,7 @@ pub struct IngestSettings {
     pub batch_events: usize,
     /// About the most bytes of one transaction.
     pub batch_bytes: usize,
-    /// How long one transaction may take before its worker counts as hung.
+    /// How long one call of the log may take before its worker counts as hung; a batch has a few of them.
     pub patience: Duration,
 }
 

@@ -7,19 +7,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{batch::Submission, commit::Log, handle::IngestError};
+use crate::store::StoreError;
 
 /// The tenants whose logs were found to be held, and not found otherwise since, and by whom.
 #[derive(Default)]
 pub(super) struct Held(BTreeMap<String, String>);
 
 impl Held {
-    /// Whether somebody else holds logs that a batch is of, which has just failed.
-    pub(super) fn find(&mut self, log: &mut dyn Log, batch: &[Submission]) -> bool {
+    /// Whether somebody else holds logs that a batch is of, which has just failed with `error`.
+    pub(super) fn find(&mut self, log: &mut dyn Log, batch: &[Submission], error: &StoreError) -> bool {
         // A store that cannot be asked has failed for another reason.
         let held = log.held(&tenants(batch)).unwrap_or_default();
         let is_any = !held.is_empty();
         if is_any {
-            tracing::warn!(tenants = ?held.keys(), "somebody else holds the heads of these logs");
+            tracing::warn!(%error, tenants = ?held.keys(), "somebody else holds the heads of these logs");
         }
         self.0.extend(held);
         is_any

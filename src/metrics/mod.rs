@@ -82,7 +82,7 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// From half a millisecond to ten seconds: a record on a quiet machine, and the default timeout of a statement.
+/// From half a millisecond to a minute: a record on a quiet machine, and more than a call may take by default.
 const SECONDS: [f64; 16] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 

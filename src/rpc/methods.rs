@@ -45,6 +45,7 @@ mod tests {
         ] {
             assert!(paths.iter().any(|known| known == path), "{path} is not in {paths:?}");
         }
+        assert!(paths.iter().any(|known| known == super::super::BATCHES));
         assert!(paths.len() < 50, "each makes a dozen series");
     }
 }

@@ -8,6 +8,7 @@ use h2::{
     client::{ResponseFuture, SendRequest},
 };
 use prost::{Message as _, bytes::Bytes};
+use rstest::rstest;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -129,8 +130,10 @@ async fn a_stranger_is_turned_away_before_the_message_comes() {
     assert_error::<()>(Err(error_of(reply).await.unwrap()), Code::Unauthenticated, "CREDENTIALS_INVALID");
 }
 
+/// Of each reply as many bytes as its reader makes room for are sent, and the rest waits.
+#[rstest]
 #[tokio::test]
-async fn who_does_not_read_replies_gets_no_more_of_them() {
+async fn who_does_not_read_replies_gets_no_more_of_them(#[values(0, 1, 65_535)] window: u32) {
     let app = TestApp::start(Backend::Sqlite).await;
     let large = Event { message: "m".repeat(4000), ..event("k", "1") };
     for _ in 0..2 {
@@ -138,7 +141,7 @@ async fn who_does_not_read_replies_gets_no_more_of_them() {
     }
     let stream = TcpStream::connect(app.address).await.unwrap();
     let (sender, connection) =
-        h2::client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(stream).await.unwrap();
+        h2::client::Builder::new().initial_window_size(window).handshake::<_, Bytes>(stream).await.unwrap();
     tokio::spawn(connection);
     let mut unread = Vec::new();
     let refused = loop {

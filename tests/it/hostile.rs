@@ -374,16 +374,19 @@ async fn a_batch_of_millions_of_nothings_is_counted_and_refused() {
     let nothings = [0x0a, 0].repeat(4_000_000);
     let refused = assert_fields(send_raw(&app, "BatchRecordEvents", nothings).await, &["requests"]);
     assert!(refused.message().contains("at most 1000 events; it has 4000000"), "{refused:?}");
-    let changes = [0x32, 0].repeat(2_000_000);
-    let event = Event::default().encode_to_vec().into_iter().chain(changes).collect::<Vec<_>>();
     let wrap = |tag: u8, inner: &[u8]| {
         let mut outer = vec![tag];
         prost::encode_length_delimiter(inner.len(), &mut outer).unwrap();
         [outer, inner.to_vec()].concat()
     };
-    let batch = wrap(0x0a, &wrap(0x12, &event));
-    let refused = assert_fields(send_raw(&app, "BatchRecordEvents", batch).await, &["requests"]);
-    assert!(refused.message().contains("changes in all its events; it has 2000000"), "{refused:?}");
+    // Changes, attributes, and the notes that only answers have.
+    let mut event = Vec::new();
+    for field in [0x32, 0x42, 0x6a] {
+        event = [field, 0].repeat(2_000_000);
+        let batch = wrap(0x0a, &wrap(0x12, &event));
+        let refused = assert_fields(send_raw(&app, "BatchRecordEvents", batch).await, &["requests"]);
+        assert!(refused.message().contains("attributes in all its events; it has 2000000"), "{refused:?}");
+    }
     // One event alone has less room from the beginning.
     let single = send_raw(&app, "RecordEvent", wrap(0x12, &event)).await;
     let refused = assert_error(single, Code::InvalidArgument, "FIELD_INVALID");

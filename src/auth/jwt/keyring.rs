@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, OwnedMutexGuard},
     time::{self, Instant},
 };
 
@@ -26,7 +26,7 @@ const MAX_WAIT: Duration = Duration::from_secs(6);
 /// The keys as they are now.
 pub(super) struct Keyring {
     current: RwLock<Arc<KeySet>>,
-    held: Mutex<Vec<Held>>,
+    held: Arc<Mutex<Vec<Held>>>,
     budget: Budget,
     refresh: Duration,
     has_key_ids: bool,
@@ -42,7 +42,7 @@ impl Keyring {
         Ok(Self {
             current: RwLock::new(Arc::new(keys(&held))),
             has_key_ids: held.iter().any(|held| held.source().has_key_ids()),
-            held: Mutex::new(held),
+            held: Arc::new(Mutex::new(held)),
             budget: Budget::new(Instant::now()),
             refresh: settings.jwks_refresh,
         })
@@ -61,18 +61,21 @@ impl Keyring {
     /// The keys after a look at the sources, because those of `seen` do not suffice. One looks for all who wait, and it is
     /// not done more often than the budget allows: who asks is a stranger.
     pub(super) async fn learn(self: &Arc<Self>, seen: &Arc<KeySet>) -> Arc<KeySet> {
-        // A task of its own: a caller who goes away must not end the look, for which the budget has paid.
-        let looking = tokio::spawn(Arc::clone(self).look_again(Arc::clone(seen)));
         // A caller whose time is up goes on with the keys that there are.
-        let _ = time::timeout(MAX_WAIT, looking).await;
+        let _ = time::timeout(MAX_WAIT, self.look_again(seen)).await;
         self.current()
     }
 
-    async fn look_again(self: Arc<Self>, seen: Arc<KeySet>) {
-        let mut held = self.held.lock().await;
-        if !Arc::ptr_eq(&seen, &self.current()) || !self.budget.take(Instant::now()) {
+    async fn look_again(self: &Arc<Self>, seen: &Arc<KeySet>) {
+        let held = Arc::clone(&self.held).lock_owned().await;
+        if !Arc::ptr_eq(seen, &self.current()) || !self.budget.take(Instant::now()) {
             return;
         }
+        // A task of its own: a caller who goes away must not end the look, for which the budget has paid.
+        let _ = tokio::spawn(Arc::clone(self).renew_all(held)).await;
+    }
+
+    async fn renew_all(self: Arc<Self>, mut held: OwnedMutexGuard<Vec<Held>>) {
         for held in held.iter_mut() {
             held.renew().await;
         }

@@ -38,7 +38,9 @@ pub fn counted_batch(
     let max = limits.batch_events.min(encoded::MOST.events);
     match parts {
         encoded::Parts { events, .. } if events > max => refuse(events, max, "events"),
-        parts if !parts.are_few() => refuse(parts.changes, encoded::MOST.changes, "changes in all its events"),
+        parts if !parts.are_few() => {
+            refuse(parts.details, encoded::MOST.details, "changes and attributes in all its events")
+        }
         _ => Ok(message),
     }
 }

@@ -12,7 +12,7 @@ use tokio::{sync::OwnedSemaphorePermit, time};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use super::{CallPlace, Patience, ReplyRoom, Traffic, held::hold};
+use super::{CallPlace, Patience, ReplyRoom, Traffic, reply_body::hold};
 use crate::{
     auth::{Authentication, Principal},
     rpc::{listener::ConnectionInfo, request_id::RequestId, status::Failure},
@@ -86,9 +86,11 @@ impl<S> LimitTraffic<S> {
     /// What the call needs until its reply begins, and what it needs until its reply has ended.
     fn places<A>(&self, request: &Request<A>) -> Result<(Option<CallPlace>, Option<OwnedSemaphorePermit>), Failure> {
         let path = request.uri().path();
-        let is_stream = path == WATCH || path.starts_with(REFLECTION);
         let call = (!path.starts_with(HEALTH)).then(|| self.traffic.call(caller(request)));
-        let stream = is_stream.then(|| self.traffic.stream());
+        let stream = match path {
+            WATCH => Some(self.traffic.watch()),
+            path => path.starts_with(REFLECTION).then(|| self.traffic.reflection()),
+        };
         Ok((call.transpose()?, stream.transpose()?))
     }
 }

@@ -1,11 +1,11 @@
-//! How much may come: calls and exports at a time, calls a second, time of a call.
+//! How much may come: calls and exports at a time, calls a second, time of a call; and how much may wait to be read.
 //!
 //! Each caller has a slot for their own share, so that one who floods is told to wait while the others are served. What
 //! has no caller (health, reflection, calls that will be refused for their credentials) counts in the total only.
 
 mod deadline;
-mod held;
 mod layer;
+mod reply_body;
 mod slots;
 
 use std::sync::Arc;
@@ -19,20 +19,21 @@ use crate::{auth::Principal, model::TrafficLimits};
 pub use deadline::Patience;
 pub use layer::TrafficLayer;
 
-/// The most streams of health and reflection at a time, which nobody has to be known for.
+/// The most streams of health at a time, and of reflection, for which nobody has to be known.
 const STREAMS: usize = 1024;
-/// The most KiB of replies that wait to be read: of one caller, and of all.
-const CALLER_UNREAD: usize = 64 * 1024;
-const UNREAD: usize = 4 * CALLER_UNREAD;
-/// So few wait in the buffers of their connection.
-const SMALL: usize = 16 * 1024;
+/// The most KiB of replies that are not yet sent: of one caller, and of all.
+const CALLER_UNREAD_KIB: usize = 64 * 1024;
+const UNREAD_KIB: usize = 8 * CALLER_UNREAD_KIB;
+/// Replies of so few bytes are not counted: they are many.
+const UNCOUNTED_BYTES: usize = 16 * 1024;
 
 /// Counts what is under way.
 pub struct Traffic {
     limits: TrafficLimits,
     calls: Arc<Semaphore>,
     exports: Arc<Semaphore>,
-    streams: Arc<Semaphore>,
+    watches: Arc<Semaphore>,
+    reflections: Arc<Semaphore>,
     unread: Arc<Semaphore>,
     slots: Arc<Slots>,
 }
@@ -69,8 +70,9 @@ impl Traffic {
             limits,
             calls: Arc::new(Semaphore::new(limits.calls)),
             exports: Arc::new(Semaphore::new(limits.exports)),
-            streams: Arc::new(Semaphore::new(STREAMS)),
-            unread: Arc::new(Semaphore::new(UNREAD)),
+            watches: Arc::new(Semaphore::new(STREAMS)),
+            reflections: Arc::new(Semaphore::new(STREAMS)),
+            unread: Arc::new(Semaphore::new(UNREAD_KIB)),
             slots: Arc::new(Slots::new(limits.caller_rate)),
         }
     }
@@ -115,21 +117,31 @@ impl Traffic {
         Ok(ExportPlace { _total: total, _own: own })
     }
 
-    /// A place for a stream of health or reflection.
-    fn stream(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        let busy = |_| Failure::busy("too many streams of health and reflection are open; retry later");
-        Arc::clone(&self.streams).try_acquire_owned().map_err(busy)
+    /// A place for somebody who watches the health.
+    fn watch(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        stream(&self.watches)
     }
 
-    /// Room for a reply of so many bytes to `caller`.
+    /// A place for somebody who asks for the contract.
+    fn reflection(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        stream(&self.reflections)
+    }
+
+    /// Room for a reply of so many bytes to `caller`, who must leave as much to the others as they take.
     pub fn room(&self, caller: &Principal, bytes: usize) -> Result<ReplyRoom, Failure> {
-        if bytes <= SMALL {
+        if bytes <= UNCOUNTED_BYTES {
             return Ok(ReplyRoom { held: None });
         }
         let busy = || Failure::busy("too many replies have not been read; read them first, then ask again");
         let kib = u32::try_from(bytes.div_ceil(1024)).map_err(Failure::internal)?;
-        let own = self.slots.of(caller).shares(|slot: &Slot| &slot.unread, kib, CALLER_UNREAD).ok_or_else(busy)?;
         let total = Arc::clone(&self.unread).try_acquire_many_owned(kib).map_err(|_| busy())?;
+        let most = CALLER_UNREAD_KIB.min(self.unread.available_permits());
+        let own = self.slots.of(caller).shares(|slot: &Slot| &slot.unread, kib, most).ok_or_else(busy)?;
         Ok(ReplyRoom { held: Some(Arc::new((total, own))) })
     }
+}
+
+fn stream(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Failure> {
+    let busy = |_| Failure::busy("too many streams of this kind are open; retry later");
+    Arc::clone(places).try_acquire_owned().map_err(busy)
 }
