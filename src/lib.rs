@@ -36,7 +36,8 @@
 //!
 //! ## Recording, step by step
 //!
-//! 1. `rpc::stack` gives the call an id and a span; `auth::authenticate` finds out who calls.
+//! 1. `rpc::stack` gives the call an id and a span; `auth::authenticate` finds out who calls; `rpc::traffic` holds the call against
+//!    the limits, and `rpc::door` turns strangers away before their message is read.
 //! 2. The service parses the scopes, `auth::authorize` makes a `Permit<Record>` or says which claim is missing, `rpc::decode`
 //!    collects every violation or makes a draft.
 //! 3. `ingest::handle` takes room in the queue, or answers `QUEUE_FULL`, and makes a `model::Entry`, which commits to the
@@ -47,7 +48,7 @@
 //!    has moved or an id is taken, it does so once more with the heads locked and the ids looked up; then an entry may get
 //!    its first receipt, or a rejection.
 //! 5. Only then the callers are answered. If the commit's outcome is unknown, `ingest::commit` appends once more on a new
-//!    connection: the ids tell what happened.
+//!    connection: the ids tell what happened. If somebody else holds a log, `ingest::held` keeps it from holding up the others.
 //!
 //! ## Listing, step by step
 //!
@@ -55,7 +56,8 @@
 //! 2. `query` asks the store for one page: `store::driver` picks the index that drives the walk, `store::walk` finds where its
 //!    inspection ends if there are conditions that the index does not settle, and fetches. Where its first look
 //!    finds too little, `store::lanes` goes on with a walk for each of several values, merged, if those get further.
-//! 3. A page ends at its size, at the message limit, at the inspection limit or at the end; only the last has no token.
+//! 3. A page ends at its size, at the message limit, at the inspection limit or at the end; only the last has no token. In a project's
+//!    list no token is another project's place (`store::events`).
 //! 4. On the thread that read them, rows become bytes: `model::view` borrows their texts, `rpc::encode` writes the messages, and
 //!    the reply holds those as they are (`proto::encoded`). An export writes its rows of CSV from the same views.
 //!
@@ -80,6 +82,8 @@
 //! | what logs and manifests are called, and whose they are | `merkle::name` |
 //! | no log goes back behind what was seen of it | `store::heads` |
 //! | whose turn it is | `ingest::lines` for writes, `query::turns` for reads |
+//! | how much may be under way | `rpc::traffic`; what a batch may be filled with before it is decoded: `proto::encoded` |
+//! | whether the service gets on | `app::health`, by the store's answer and `ingest::pulse` |
 //! | what a leaf commits to | `model::leaf`, golden bytes in `tests/golden` |
 //! | which status an error becomes | `rpc::status` |
 //! | append-only | the triggers of `migrations/` |
