@@ -119,7 +119,7 @@ fn nginx() -> Option<PathBuf> {
 /// The committed file, with the places of this test put in for those of the compose network.
 fn configuration(folder: &Path, app: &TestApp) -> String {
     let folder = folder.display();
-    let [first, second] = REPLICAS.map(|replica| format!("server {replica};"));
+    let [first, second] = REPLICAS.map(|replica| format!("server {replica} fail_timeout=3s;"));
     let service = format!("server {};", app.address);
     let mut text = CONFIGURATION.to_owned();
     for (committed, here) in [
@@ -166,7 +166,7 @@ fn seconds(directive: &str) -> Vec<Duration> {
 
 #[test]
 fn the_replicas_are_where_the_compose_file_has_them() {
-    assert_eq!(CONFIGURATION.matches(":50051;").count(), REPLICAS.len());
+    assert_eq!(CONFIGURATION.matches(":50051 ").count(), REPLICAS.len());
     for replica in REPLICAS {
         assert!(COMPOSE.contains(&format!("AUDITLOG_LISTEN: {replica}\n")), "{replica}");
         assert!(COMPOSE.contains(&format!("inside: {{ipv4_address: {}}}", replica.replace(":50051", ""))), "{replica}");
