@@ -117,11 +117,15 @@ impl Bench {
 }
 
 fn permit() -> Permit<Record> {
+    permit_at("a")
+}
+
+fn permit_at(tenant: &str) -> Permit<Record> {
     let actor = Actor { kind: ActorType::Service, id: "svc".to_owned(), name: String::new() };
     let permissions = vec![Grant::parse("audit.create@*").unwrap()];
     let principal = Principal { actor, roles: Vec::new(), permissions };
     let authorizer = Authorizer::new(Policy::new(&Default::default()).unwrap());
-    authorizer.record(&principal, &Scope::new("a", None).unwrap()).unwrap()
+    authorizer.record(&principal, &Scope::new(tenant, None).unwrap()).unwrap()
 }
 
 fn draft(n: u8, id_origin: IdOrigin) -> EventDraft {
@@ -291,6 +295,61 @@ async fn a_worker_that_stands_still_is_told_and_not_waited_for() {
     assert_eq!(ingest.waiting(), 1);
     drop(open);
     unanswered.await.unwrap().unwrap();
+}
+
+/// A log whose appends wait for a word whether somebody holds what they need, and which tells who does as it is told to.
+struct Contended {
+    writer: Writer,
+    waits_in_vain: std::sync::mpsc::Receiver<bool>,
+    held: VecDeque<BTreeMap<String, String>>,
+}
+
+impl Log for Contended {
+    fn append(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
+        match self.waits_in_vain.recv() {
+            Ok(true) => Err(StoreError::Unavailable("waited for a lock in vain".to_owned())),
+            _ => self.writer.append(batch),
+        }
+    }
+
+    fn reconnect(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn held(&mut self, _: &[&str]) -> Result<BTreeMap<String, String>, StoreError> {
+        Ok(self.held.pop_front().unwrap_or_default())
+    }
+}
+
+/// Two logs are held, then free, and then one of them is in other hands: it does not sink the other one.
+#[tokio::test]
+async fn a_log_that_goes_into_other_hands_sinks_its_own_callers_alone() {
+    let bench = Bench::new();
+    let (say, waits_in_vain) = std::sync::mpsc::channel();
+    let held = |pairs: &[(&str, &str)]| pairs.iter().map(|(log, by)| ((*log).to_owned(), (*by).to_owned())).collect();
+    let held = VecDeque::from([held(&[("a", "1"), ("b", "1")]), held(&[]), held(&[("a", "2")])]);
+    let log = Contended { writer: bench.writer(), waits_in_vain, held };
+    let settings = IngestSettings { queue_events: 6, batch_events: 4, batch_bytes: 1 << 20, patience: Duration::ZERO };
+    let (ingest, workers) = Ingest::start([log], settings).unwrap();
+    let record = |tenant: &'static str, n| {
+        let ingest = ingest.clone();
+        tokio::spawn(async move { ingest.record(vec![(permit_at(tenant), draft(n, IdOrigin::Client))]).await })
+    };
+    let first = record("a", 0);
+    until(|| !ingest.is_running()).await;
+    let (of_a, of_b) = (record("a", 1), record("b", 2));
+    until(|| ingest.waiting() == 3).await;
+    for waits_in_vain in [false, true, true, false] {
+        say.send(waits_in_vain).unwrap();
+    }
+    first.await.unwrap().unwrap();
+    let refused = of_a.await.unwrap();
+    assert!(matches!(refused, Err(IngestError::Unavailable(_))), "{refused:?}");
+    of_b.await.unwrap().unwrap();
+    ingest.close();
+    // Whether the last call of the log took no time at all is not what this is about.
+    let _ = workers.join().await;
+    bench.assert_gapless(1).await;
 }
 
 async fn until(condition: impl Fn() -> bool) {
