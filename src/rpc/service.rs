@@ -191,7 +191,9 @@ impl Api {
             .and_then(|message| room(&message).map(|room| (message, room)))
             .map_err(|failure| call.fail(failure))?;
         let mut reply = Response::new(message);
-        reply.extensions_mut().insert(room);
+        if let Some(room) = room {
+            reply.extensions_mut().insert(room);
+        }
         Ok(reply)
     }
 

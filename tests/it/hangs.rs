@@ -35,9 +35,12 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
     timeout(EVER, what).await.expect("it has not happened for two minutes")
 }
 
-async fn watch(app: &TestApp) -> Streaming<HealthCheckResponse> {
+/// Its health, from the time on when it serves.
+async fn serving(app: &TestApp) -> Streaming<HealthCheckResponse> {
     let request = HealthCheckRequest { service: "auditlog.v1.AuditLogService".to_owned() };
-    HealthClient::new(app.channel.clone()).watch(request).await.unwrap().into_inner()
+    let mut health = HealthClient::new(app.channel.clone()).watch(request).await.unwrap().into_inner();
+    until(&mut health, ServingStatus::Serving).await;
+    health
 }
 
 /// Reads until the health is `wanted`.
@@ -74,8 +77,7 @@ async fn health_notices_a_server_that_hangs_and_one_that_goes_on() {
     let cluster = Cluster::start("");
     let app = start(&cluster, Duration::from_secs(1)).await;
     app.record(&Caller::root(), T, event("k", "1")).await.unwrap();
-    let mut health = watch(&app).await;
-    until(&mut health, ServingStatus::Serving).await;
+    let mut health = serving(&app).await;
     for n in 2..4 {
         let frozen = cluster.freeze();
         until(&mut health, ServingStatus::NotServing).await;
@@ -91,8 +93,7 @@ async fn health_notices_a_server_that_hangs_and_one_that_goes_on() {
 async fn health_notices_a_server_that_takes_no_writes() {
     let cluster = Cluster::start("");
     let app = start(&cluster, Duration::from_secs(10)).await;
-    let mut health = watch(&app).await;
-    until(&mut health, ServingStatus::Serving).await;
+    let mut health = serving(&app).await;
     let mut sql = Sql::open(&app.database);
     for (is_read_only, wanted) in [("on", ServingStatus::NotServing), ("off", ServingStatus::Serving)] {
         sql.run(&format!("ALTER SYSTEM SET default_transaction_read_only = {is_read_only}"));
@@ -106,8 +107,7 @@ async fn health_notices_one_append_that_hangs_while_all_else_goes_on() {
     let cluster = Cluster::start("");
     let app = start(&cluster, Duration::from_secs(4)).await;
     app.record(&Caller::root(), T, event("k", "1")).await.unwrap();
-    let mut health = watch(&app).await;
-    until(&mut health, ServingStatus::Serving).await;
+    let mut health = serving(&app).await;
 
     let (mut holder, mut sql) = (hold_head(&app.database), Sql::open(&app.database));
     let mut client = app.client.clone();

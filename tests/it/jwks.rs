@@ -19,12 +19,16 @@ use crate::{
 const T: &str = "tenants/acme";
 const HOST: &str = "127.0.0.1";
 
+async fn app_with(keys: &KeyServer) -> TestApp {
+    let url = keys.url.clone();
+    TestApp::start_with(Backend::Sqlite, jwt_mode(|jwt| jwt.jwks = Some(url))).await
+}
+
 #[tokio::test]
 async fn a_new_key_is_learned_at_once_and_strangers_cannot_make_it_ask_for_ever() {
     let (old, new) = (Signer::new(Algorithm::ES256).with_kid("old"), Signer::new(Algorithm::EdDSA).with_kid("new"));
     let keys = KeyServer::start(key_set(&[&old])).await;
-    let url = keys.url.clone();
-    let app = TestApp::start_with(Backend::Sqlite, jwt_mode(|jwt| jwt.jwks = Some(url))).await;
+    let app = app_with(&keys).await;
     assert!(lists(&app, &bearer(&old.sign(&claims()))).await.is_ok());
     assert_eq!(keys.asked(), 1);
 
@@ -48,8 +52,7 @@ async fn a_new_key_is_learned_at_once_and_strangers_cannot_make_it_ask_for_ever(
 async fn keys_stay_while_their_source_is_away_or_broken() {
     let (known, new) = (Signer::new(Algorithm::ES256).with_kid("known"), Signer::new(Algorithm::ES256).with_kid("new"));
     let keys = KeyServer::start(key_set(&[&known])).await;
-    let url = keys.url.clone();
-    let app = TestApp::start_with(Backend::Sqlite, jwt_mode(|jwt| jwt.jwks = Some(url))).await;
+    let app = app_with(&keys).await;
     for broken in ["", "{}", "{\"keys\": []}", "<html>"] {
         keys.put(broken.to_owned());
         let _ = lists(&app, &bearer(&new.sign(&claims()))).await.unwrap_err();
@@ -65,8 +68,7 @@ async fn keys_stay_while_their_source_is_away_or_broken() {
 async fn a_caller_who_goes_away_does_not_end_the_look_for_keys() {
     let (old, new) = (Signer::new(Algorithm::ES256).with_kid("old"), Signer::new(Algorithm::EdDSA).with_kid("new"));
     let keys = KeyServer::start(key_set(&[&old])).await;
-    let url = keys.url.clone();
-    let app = TestApp::start_with(Backend::Sqlite, jwt_mode(|jwt| jwt.jwks = Some(url))).await;
+    let app = app_with(&keys).await;
     let door = keys.door.lock().await;
     keys.put(key_set(&[&new]));
     let stranger = bearer(&Signer::new(Algorithm::ES256).with_kid("stranger").sign(&claims()));

@@ -14,6 +14,7 @@ mod child;
 mod cli;
 mod cloudtrail;
 mod errors;
+mod explained;
 mod export;
 mod export_cli;
 mod export_course;

@@ -96,7 +96,7 @@ impl<S> LimitTraffic<S> {
 }
 
 fn held_until_read(mut reply: Response<Body>, stream: Option<OwnedSemaphorePermit>) -> Response<Body> {
-    let room = reply.extensions_mut().remove::<ReplyRoom>().filter(ReplyRoom::is_any);
+    let room = reply.extensions_mut().remove::<ReplyRoom>();
     match (room, stream) {
         (None, None) => reply,
         held => reply.map(|body| hold(body, held)),

@@ -53,14 +53,7 @@ pub struct ExportPlace {
 /// Room in memory for a reply, until its reader has taken it or has gone. Copies share it.
 #[derive(Clone)]
 pub struct ReplyRoom {
-    held: Option<Arc<(OwnedSemaphorePermit, Share)>>,
-}
-
-impl ReplyRoom {
-    /// Whether any is held.
-    fn is_any(&self) -> bool {
-        self.held.is_some()
-    }
+    _held: Arc<(OwnedSemaphorePermit, Share)>,
 }
 
 impl Traffic {
@@ -127,17 +120,18 @@ impl Traffic {
         stream(&self.reflections)
     }
 
-    /// Room for a reply of so many bytes to `caller`, who must leave as much to the others as they take.
-    pub fn room(&self, caller: &Principal, bytes: usize) -> Result<ReplyRoom, Failure> {
+    /// Room for a reply of so many bytes to `caller`, who must leave as much to the others as they take; `None` for a small one,
+    /// which needs none.
+    pub fn room(&self, caller: &Principal, bytes: usize) -> Result<Option<ReplyRoom>, Failure> {
         if bytes <= UNCOUNTED_BYTES {
-            return Ok(ReplyRoom { held: None });
+            return Ok(None);
         }
         let busy = || Failure::busy("too many replies have not been read; read them first, then ask again");
         let kib = u32::try_from(bytes.div_ceil(1024)).map_err(Failure::internal)?;
         let total = Arc::clone(&self.unread).try_acquire_many_owned(kib).map_err(|_| busy())?;
         let most = CALLER_UNREAD_KIB.min(self.unread.available_permits());
         let own = self.slots.of(caller).shares(|slot: &Slot| &slot.unread, kib, most).ok_or_else(busy)?;
-        Ok(ReplyRoom { held: Some(Arc::new((total, own))) })
+        Ok(Some(ReplyRoom { _held: Arc::new((total, own)) }))
     }
 }
 
