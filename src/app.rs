@@ -107,7 +107,9 @@ impl App {
         let admin = Admin { ready: is_ready, metrics: metrics.clone(), sample: Arc::clone(&sample) };
         let admin = serve_admin(admin, config.admin.listen).await?;
         let store = open(&config, clock.now()).await?;
-        let prover = Prover::new(store.clone(), signing::open(&config.checkpoint, &store).await?);
+        let signing = signing::open(&config.checkpoint, &store).await?;
+        metrics.reads().signs(signing.is_ok());
+        let prover = Prover::new(store.clone(), signing);
         let (ingest, workers) = start_ingest(&config, store.clone(), &clock, &notes, &metrics).await?;
         sample.get_or_init(async || sampler(&store, &ingest, &authenticator, config.append.queue_events)).await;
         let inspected = config.limits.inspected_events;
@@ -351,6 +353,7 @@ fn sampler(store: &Store, ingest: &Ingest, authenticator: &Authenticator, queue_
     let (store, ingest, authenticator) = (store.clone(), ingest.clone(), authenticator.clone());
     Box::new(move |metrics| {
         metrics.append().queue(queue_events.saturating_sub(ingest.room()), queue_events);
+        metrics.append().hung(ingest.hung());
         metrics.reads().pool(store.pool_state());
         if let Authenticator::Token(_, verifier) = &authenticator {
             metrics.calls().ignored_token_items(verifier.ignored_items());

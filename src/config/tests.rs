@@ -161,6 +161,11 @@ fn a_bad_variable_is_refused_by_name(#[case] name: &str, #[case] value: &str, #[
     "append.queue_events (AUDITLOG_APPEND_QUEUE_EVENTS): 999 is less than limits.batch_events, which is 1000"
 )]
 #[case(
+    "LIMITS_BATCH_EVENTS",
+    "65537",
+    "limits.batch_events (AUDITLOG_LIMITS_BATCH_EVENTS): 65537 is more than 65536, the most that there may be"
+)]
+#[case(
     "LIMITS_BATCH_BYTES",
     "65535",
     "limits.batch_bytes (AUDITLOG_LIMITS_BATCH_BYTES): 65535 is less than limits.event_bytes, which is 65536"

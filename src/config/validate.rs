@@ -1,6 +1,6 @@
 //! Whether settings may be served with: one held against the other.
 
-use crate::auth::Policy;
+use crate::{auth::Policy, model::Limits};
 
 use super::{AuthMode, Config, error::ConfigError};
 
@@ -19,8 +19,13 @@ impl Config {
             true => Ok(()),
             false => Err(ConfigError::value(setting, format!("{value} is less than {name}, which is {least}"))),
         };
+        let batch_events = limits.batch_events;
+        if batch_events > Limits::MOST_BATCH_EVENTS {
+            let why = format!("{batch_events} is more than {}, the most that there may be", Limits::MOST_BATCH_EVENTS);
+            return Err(ConfigError::value("limits.batch_events", why));
+        }
         at_least("limits.batch_bytes", limits.batch_bytes, "limits.event_bytes", limits.event_bytes)?;
-        at_least("append.queue_events", self.append.queue_events, "limits.batch_events", limits.batch_events)
+        at_least("append.queue_events", self.append.queue_events, "limits.batch_events", batch_events)
     }
 
     fn validate_exposure(&self) -> Result<(), ConfigError> {

@@ -167,7 +167,12 @@ impl Ingest {
 
     /// Whether all workers are there and get on.
     pub fn is_running(&self) -> bool {
-        self.queues.iter().all(|queue| !queue.is_closed()) && !self.pulses.iter().any(Pulse::is_hung)
+        self.queues.iter().all(|queue| !queue.is_closed()) && self.hung() == 0
+    }
+
+    /// How many workers hang in the store.
+    pub fn hung(&self) -> usize {
+        self.pulses.iter().filter(|pulse| pulse.is_hung()).count()
     }
 
     /// All entries of a submission are of one tenant.

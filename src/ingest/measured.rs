@@ -37,6 +37,8 @@ impl<L: Log> Log for Measured<L> {
     }
 
     fn held(&mut self, tenants: &[&str]) -> Result<BTreeMap<String, String>, StoreError> {
-        self.log.held(tenants)
+        let held = self.log.held(tenants)?;
+        self.metrics.append().held(held.len());
+        Ok(held)
     }
 }

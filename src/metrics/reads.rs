@@ -26,18 +26,26 @@ pub struct ReadMetrics {
     connections: Family<Label, Gauge>,
     max_connections: Gauge,
     export_rows: Counter<u64, AtomicU64>,
+    signing: Gauge,
 }
 
 impl ReadMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let new =
-            Self { connections: Family::default(), max_connections: Gauge::default(), export_rows: Counter::default() };
+        let (connections, max_connections, export_rows, signing) = Default::default();
+        let new = Self { connections, max_connections, export_rows, signing };
         let help = "Open connections of the read pool, by whether somebody reads on them";
         registry.register("read_pool_connections", help, new.connections.clone());
         let help = "The most connections that the read pool may open";
         registry.register("read_pool_max_connections", help, new.max_connections.clone());
         registry.register("export_rows", "Rows sent by exports, header rows not counted", new.export_rows.clone());
+        let help = "1 where checkpoints and exports are signed, 0 where there is no key to sign them with";
+        registry.register("signing", help, new.signing.clone());
         new
+    }
+
+    /// Whether checkpoints and exports are signed.
+    pub fn signs(&self, signs: bool) {
+        self.signing.set(signs.into());
     }
 
     /// The pool as it is now. To be told before each [`encode`](super::Metrics::encode).

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::proto::encoded::MOST;
+
 /// The limits of section "Limits" of the README. All lengths are bytes of UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -27,7 +29,7 @@ pub struct Limits {
     pub attribute_value_bytes: usize,
     /// One event, encoded.
     pub event_bytes: usize,
-    /// Events of one batch.
+    /// Events of one batch, at most [`Self::MOST_BATCH_EVENTS`].
     pub batch_events: usize,
     /// One batch, encoded.
     pub batch_bytes: usize,
@@ -63,6 +65,9 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The most events of a batch that may be allowed.
+    pub const MOST_BATCH_EVENTS: usize = MOST.events;
+
     /// The most bytes that a request other than a batch needs: one event, one note, or the four lists of a filter.
     pub fn single_bytes(&self) -> usize {
         let filter = 4 * self.filter_values * (self.id_bytes.max(self.resource_type_bytes) + 4);

@@ -18,7 +18,7 @@ use tokio::{
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::{harness::*, http1, sql::Sql};
+use crate::{harness::*, sql::Sql};
 
 const T: &str = "tenants/acme";
 /// Longer than anything here takes, on a machine that is busy.
@@ -271,7 +271,7 @@ async fn another_caller_has_room_in_a_flooded_queue_and_is_in_the_next_transacti
     let app = TestApp::start_on(database.clone(), |config| {
         config.append.queue_events = ROOM;
         config.limits.batch_events = BATCH;
-        config.admin.listen = Some("127.0.0.1:0".parse().unwrap());
+        watched(config);
     })
     .await;
     app.record(&recorder("flood"), T, event("k", "before")).await.unwrap();
@@ -309,7 +309,5 @@ fn recorder(subject: &str) -> Caller {
 
 /// How many events wait or are being stored.
 async fn queued(app: &TestApp) -> usize {
-    let (_, text) = http1::get(app.admin.unwrap(), "/metrics").await;
-    let value = text.lines().find_map(|line| line.strip_prefix("auditlog_append_queue_events "));
-    value.unwrap().parse().unwrap()
+    app.metric("auditlog_append_queue_events").await as usize
 }

@@ -11,23 +11,11 @@ const T: &str = "tenants/acme";
 
 async fn start(backend: Backend) -> TestApp {
     TestApp::start_with(backend, |config| {
-        config.admin.listen = Some("127.0.0.1:0".parse().unwrap());
+        watched(config);
         // Its events would come into the counts at any time.
         config.audit.denied = false;
     })
     .await
-}
-
-async fn scrape(app: &TestApp) -> String {
-    let (status, text) = http1::get(app.admin.unwrap(), "/metrics").await;
-    assert_eq!(status, 200, "{text}");
-    text
-}
-
-/// The value of a series, given as it is written; 0 where it has not appeared.
-fn value(text: &str, series: &str) -> f64 {
-    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    line.map_or(0.0, |value| value.parse().unwrap())
 }
 
 /// Waits until the health service has said once that the service serves.
@@ -64,7 +52,7 @@ async fn readiness_goes_first_and_liveness_stays_to_the_end(
     #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
 ) {
     let app = TestApp::start_with(backend, |config| {
-        config.admin.listen = Some("127.0.0.1:0".parse().unwrap());
+        watched(config);
         config.shutdown.delay = std::time::Duration::from_secs(3600);
     })
     .await;
@@ -104,10 +92,10 @@ async fn counts_what_happens(#[values(Backend::Sqlite, Backend::Postgres)] backe
         .into_inner();
     while export.message().await.unwrap().is_some() {}
 
-    let mut text = scrape(&app).await;
+    let mut text = app.metrics().await;
     // Room in the queue is given back right after the answer.
     while value(&text, "auditlog_append_queue_events") != 0.0 {
-        text = scrape(&app).await;
+        text = app.metrics().await;
     }
     let record =
         |code| format!(r#"auditlog_calls_total{{method="auditlog.v1.AuditLogService/RecordEvent",code="{code}"}}"#);
@@ -153,7 +141,7 @@ async fn strangers_add_no_series(#[values(Backend::Sqlite, Backend::Postgres)] b
         let status = grpc.unary(tonic::Request::new(()), path, codec).await.unwrap_err();
         assert_eq!(status.code(), Code::Unimplemented);
     }
-    let text = scrape(&app).await;
+    let text = app.metrics().await;
     assert_eq!(value(&text, r#"auditlog_calls_total{method="other",code="UNIMPLEMENTED"}"#), 20.0, "{text}");
     assert!(!text.contains("strange"), "{text}");
     assert!(text.lines().count() < 2000, "{}", text.lines().count());
@@ -196,7 +184,7 @@ async fn the_program_asks_for_itself(#[values(Backend::Sqlite, Backend::Postgres
 async fn every_metric_explains_itself(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = start(backend).await;
     app.record(&Caller::root(), T, event("k", "1")).await.unwrap();
-    let text = scrape(&app).await;
+    let text = app.metrics().await;
     let names = |marker: &str| {
         let name = |line: &str| line.strip_prefix(marker)?.split(' ').next().map(str::to_owned);
         text.lines().filter_map(name).collect::<Vec<_>>()

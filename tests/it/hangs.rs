@@ -28,7 +28,11 @@ const SERVICE: &str = "auditlog";
 const TEST: &str = "";
 
 async fn start(cluster: &Cluster, timeout: Duration) -> TestApp {
-    TestApp::start_on(Database::on(cluster), |config| config.database.statement_timeout = timeout).await
+    TestApp::start_on(Database::on(cluster), |config| {
+        config.database.statement_timeout = timeout;
+        watched(config);
+    })
+    .await
 }
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {
@@ -115,10 +119,12 @@ async fn health_notices_one_append_that_hangs_while_all_else_goes_on() {
     let recorded = tokio::spawn(async move { client.record_event(call).await });
     let frozen = Frozen::process(&until_locked(&mut sql, SERVICE).await);
     until(&mut health, ServingStatus::NotServing).await;
+    assert_eq!(app.metric("auditlog_append_hung_workers").await, 1.0);
     assert_eq!(app.walk(&Caller::root(), list(T)).await.len(), 1);
     holder.run("COMMIT");
     drop(frozen);
     until(&mut health, ServingStatus::Serving).await;
+    assert_eq!(app.metric("auditlog_append_hung_workers").await, 0.0);
     soon(recorded).await.unwrap().unwrap();
     assert_eq!(app.walk(&Caller::root(), list(T)).await.len(), 2);
 }
@@ -159,7 +165,11 @@ async fn a_server_that_hangs_does_not_hold_up_the_end_of_the_service() {
 /// then nothing.
 #[tokio::test]
 async fn a_head_that_somebody_holds_holds_up_no_other_tenant() {
-    let app = TestApp::start_with(Backend::Postgres, |config| config.append.workers = 1).await;
+    let app = TestApp::start_with(Backend::Postgres, |config| {
+        config.append.workers = 1;
+        watched(config);
+    })
+    .await;
     let root = Caller::root();
     let tenants = ["tenants/acme", "tenants/beta", "tenants/other"];
     let [acme, beta, other] = tenants.map(|tenant| app.record(&root, tenant, event("k", "1")));
@@ -186,6 +196,7 @@ async fn a_head_that_somebody_holds_holds_up_no_other_tenant() {
         assert_error(beta, Code::Unavailable, "STORE_UNAVAILABLE");
         other.unwrap();
     }
+    assert!(app.metric("auditlog_append_held_heads_total").await >= 40.0, "two heads, at each of 20 batches");
     // A wait for each of them is 5 s.
     assert!(begun.elapsed() < Duration::from_secs(50), "{:?}", begun.elapsed());
 

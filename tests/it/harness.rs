@@ -2,9 +2,11 @@
 
 mod database;
 mod export;
+mod metrics;
 mod proofs;
 
 pub use export::*;
+pub use metrics::*;
 pub use proofs::*;
 
 use std::{

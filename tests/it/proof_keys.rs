@@ -36,13 +36,15 @@ async fn on_sqlite_a_key_that_was_lost_is_not_made_anew() {
     let database = Arc::clone(&app.database);
     app.stop().await.unwrap().unwrap();
     fs::rename(database.key_file(), database.folder.path().join("copy")).unwrap();
-    let app = TestApp::start_on(Arc::clone(&database), |_| {}).await;
+    let app = TestApp::start_on(Arc::clone(&database), watched).await;
     assert!(!database.key_file().exists());
     assert_error(app.checkpoint(&Caller::root(), T).await, Code::FailedPrecondition, "SIGNING_KEY_MISSING");
+    assert!(app.metrics().await.contains("\nauditlog_signing 0\n"));
     app.stop().await.unwrap().unwrap();
     fs::rename(database.folder.path().join("copy"), database.key_file()).unwrap();
-    let app = TestApp::start_on(database, |_| {}).await;
+    let app = TestApp::start_on(database, watched).await;
     app.checkpoint(&Caller::root(), T).await.unwrap();
+    assert_eq!(app.metric("auditlog_signing").await, 1.0);
 }
 
 #[tokio::test]

@@ -35,9 +35,8 @@ pub fn counted_batch(
         let why = format_args!("must have at most {max} {what}; it has {count}: send them in parts");
         Err(Violations::one(Path::ROOT.field("requests"), why))
     };
-    let max = limits.batch_events.min(encoded::MOST.events);
     match parts {
-        encoded::Parts { events, .. } if events > max => refuse(events, max, "events"),
+        encoded::Parts { events, .. } if events > limits.batch_events => refuse(events, limits.batch_events, "events"),
         parts if !parts.are_few() => {
             refuse(parts.details, encoded::MOST.details, "changes and attributes in all its events")
         }
