@@ -26,6 +26,7 @@ mod stall;
 mod status;
 mod traffic;
 mod unreadable;
+mod until_sent;
 mod witness;
 
 use std::{sync::Arc, time::Duration};

@@ -17,6 +17,7 @@ use super::{
     fresh_id::{fresh_id, fresh_ids},
     page_token::Binding,
     status::Failure,
+    until_sent::keep_until_sent,
 };
 use crate::{
     auth::{Annotate, Authorizer, NoteDecision, Permit, Principal, Record},
@@ -192,7 +193,7 @@ impl Api {
             .map_err(|failure| call.fail(failure))?;
         let mut reply = Response::new(message);
         if let Some(room) = room {
-            reply.extensions_mut().insert(room);
+            keep_until_sent(reply.extensions_mut(), Arc::new(room));
         }
         Ok(reply)
     }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use http::Request;
+use http::{Request, Response};
 use tonic::body::Body;
 use tonic_web::GrpcWebLayer;
 use tower::{
     layer::util::Identity,
-    util::{Either, MapRequestLayer, option_layer},
+    util::{Either, MapRequestLayer, MapResponseLayer, option_layer},
 };
 use tower_http::cors::CorsLayer;
 
@@ -20,6 +20,7 @@ use super::{
     request_id::RequestIdLayer,
     traffic::{Traffic, TrafficLayer},
     unreadable::UnreadableLayer,
+    until_sent::hold_until_sent,
     witness::WitnessLayer,
 };
 use crate::{
@@ -31,9 +32,13 @@ use crate::{
 /// Puts what the connection knows of its other end where [`AuthenticateLayer`] looks for it.
 type IntroducePeerLayer = MapRequestLayer<fn(Request<Body>) -> Request<Body>>;
 
+/// Keeps what is held for a reply until that is sent.
+type HoldLayer = MapResponseLayer<fn(Response<Body>) -> Response<Body>>;
+
 /// The layers, the outermost first.
 pub type Stack = (
     Either<CorsLayer, Identity>,
+    HoldLayer,
     GrpcWebLayer,
     RequestIdLayer,
     AccessLogLayer,
@@ -58,6 +63,8 @@ pub fn stack(
     (
         // Outermost, because a preflight is no call, and because a refusal must be readable to a page that may call.
         option_layer(origins.cors()),
+        // Around the next one, which writes a reply's bytes anew.
+        MapResponseLayer::new(hold_until_sent),
         // Turns gRPC-Web into gRPC, so that nothing below knows of it; gRPC passes as it is.
         GrpcWebLayer::new(),
         // First of a call, because everything below names the call by it: the span, the log, an opaque error. The reply has it too.

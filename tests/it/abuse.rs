@@ -46,12 +46,29 @@ async fn begin(
     method: &str,
     subject: &str,
 ) -> (ResponseFuture, SendStream<Bytes>) {
+    begin_as(sender, app, GRPC, method, subject).await
+}
+
+/// What is sent, and what is wanted.
+type Format = [&'static str; 2];
+const GRPC: Format = ["application/grpc", "application/grpc"];
+/// Whose frames are written anew for the reply, in base64.
+const WEB_TEXT: Format = ["application/grpc-web+proto", "application/grpc-web-text+proto"];
+
+async fn begin_as(
+    sender: &SendRequest<Bytes>,
+    app: &TestApp,
+    [sent, wanted]: Format,
+    method: &str,
+    subject: &str,
+) -> (ResponseFuture, SendStream<Bytes>) {
     let mut sender = sender.clone().ready().await.unwrap();
     let request = http::Request::post(format!("http://{}/{method}", app.address))
-        .header("content-type", "application/grpc")
+        .header("content-type", sent)
+        .header("accept", wanted)
         .header("te", "trailers")
         .header("x-audit-subject", subject)
-        .header("x-audit-permissions", "audit.get@*,audit.list@*")
+        .header("x-audit-permissions", "audit.get@*,audit.list@*,audit.export@*")
         .body(())
         .unwrap();
     sender.send_request(request, false).unwrap()
@@ -132,8 +149,12 @@ async fn a_stranger_is_turned_away_before_the_message_comes() {
 
 /// Of each reply as many bytes as its reader makes room for are sent, and the rest waits.
 #[rstest]
+#[case(GRPC, 0)]
+#[case(GRPC, 1)]
+#[case(GRPC, 65_535)]
+#[case(WEB_TEXT, 0)]
 #[tokio::test]
-async fn who_does_not_read_replies_gets_no_more_of_them(#[values(0, 1, 65_535)] window: u32) {
+async fn who_does_not_read_replies_gets_no_more_of_them(#[case] format: Format, #[case] window: u32) {
     let app = TestApp::start(Backend::Sqlite).await;
     let large = Event { message: "m".repeat(4000), ..event("k", "1") };
     for _ in 0..2 {
@@ -145,7 +166,7 @@ async fn who_does_not_read_replies_gets_no_more_of_them(#[values(0, 1, 65_535)] 
     tokio::spawn(connection);
     let mut unread = Vec::new();
     let refused = loop {
-        let (reply, mut message) = begin(&sender, &app, LIST, "ann").await;
+        let (reply, mut message) = begin_as(&sender, &app, format, LIST, "ann").await;
         message.send_data(list_message(), true).unwrap();
         let reply = time::timeout(AT_MOST, reply).await.unwrap().unwrap();
         match Status::from_header_map(reply.headers()) {

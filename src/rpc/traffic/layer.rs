@@ -12,10 +12,10 @@ use tokio::{sync::OwnedSemaphorePermit, time};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use super::{CallPlace, Patience, ReplyRoom, Traffic, reply_body::hold};
+use super::{CallPlace, Patience, Traffic};
 use crate::{
     auth::{Authentication, Principal},
-    rpc::{listener::ConnectionInfo, request_id::RequestId, status::Failure},
+    rpc::{listener::ConnectionInfo, request_id::RequestId, status::Failure, until_sent::keep_until_sent},
 };
 
 /// Health must answer whatever else comes: an orchestrator would end a busy service that does not.
@@ -75,7 +75,7 @@ where
         Box::pin(async move {
             let _until_the_reply = (place, on_connection);
             match time::timeout(patience.time, call).await {
-                Ok(reply) => reply.map(|reply| held_until_read(reply, stream)),
+                Ok(reply) => reply.map(|reply| with_stream(reply, stream)),
                 Err(_) => Ok(Failure::TooSlow(patience).into_status(&id).into_http()),
             }
         })
@@ -95,12 +95,11 @@ impl<S> LimitTraffic<S> {
     }
 }
 
-fn held_until_read(mut reply: Response<Body>, stream: Option<OwnedSemaphorePermit>) -> Response<Body> {
-    let room = reply.extensions_mut().remove::<ReplyRoom>();
-    match (room, stream) {
-        (None, None) => reply,
-        held => reply.map(|body| hold(body, held)),
+fn with_stream(mut reply: Response<Body>, stream: Option<OwnedSemaphorePermit>) -> Response<Body> {
+    if let Some(stream) = stream {
+        keep_until_sent(reply.extensions_mut(), Arc::new(stream));
     }
+    reply
 }
 
 async fn refuse<E>(failure: Failure, id: RequestId) -> Result<Response<Body>, E> {

@@ -5,7 +5,6 @@
 
 mod deadline;
 mod layer;
-mod reply_body;
 mod slots;
 
 use std::sync::Arc;
@@ -50,10 +49,10 @@ pub struct ExportPlace {
     _own: Share,
 }
 
-/// Room in memory for a reply, until its reader has taken it or has gone. Copies share it.
-#[derive(Clone)]
+/// Room in memory for a reply, given back when it is dropped.
 pub struct ReplyRoom {
-    _held: Arc<(OwnedSemaphorePermit, Share)>,
+    _total: OwnedSemaphorePermit,
+    _own: Share,
 }
 
 impl Traffic {
@@ -131,7 +130,7 @@ impl Traffic {
         let total = Arc::clone(&self.unread).try_acquire_many_owned(kib).map_err(|_| busy())?;
         let most = CALLER_UNREAD_KIB.min(self.unread.available_permits());
         let own = self.slots.of(caller).shares(|slot: &Slot| &slot.unread, kib, most).ok_or_else(busy)?;
-        Ok(Some(ReplyRoom { _held: Arc::new((total, own)) }))
+        Ok(Some(ReplyRoom { _total: total, _own: own }))
     }
 }
 
