@@ -168,6 +168,8 @@ impl App {
             () = signal => None,
         };
         probe.abort();
+        // Else it might say once more that all is well.
+        drop(probe.await);
         prepare.abort();
         thaw.abort();
         keys.abort();

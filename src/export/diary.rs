@@ -1,6 +1,12 @@
 //! An export's own events: that it began, and how it ended if it did not end well.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
+
+use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 
 use crate::{
     auth::{Export, Permit, Record},
@@ -22,23 +28,43 @@ pub(super) enum Ending {
     Failed,
     /// The client left.
     Cancelled,
+    /// The client was there and took nothing for too long.
+    Stalled,
+}
+
+/// Says why an export is dropped, for whoever drops it knowing better than that its client left. Clones are of one export.
+#[derive(Clone, Debug, Default)]
+pub struct Reason(Arc<OnceLock<Ending>>);
+
+impl Reason {
+    /// Its reader takes nothing.
+    pub fn stalled(&self) {
+        // Where one was said before, that one holds.
+        let _ = self.0.set(Ending::Stalled);
+    }
+
+    fn ending(&self) -> Ending {
+        self.0.get().copied().unwrap_or(Ending::Cancelled)
+    }
 }
 
 /// Keeps the log informed about one export.
 pub(super) struct Diary {
     ingest: Ingest,
-    clock: std::sync::Arc<dyn Clock>,
+    clock: Arc<dyn Clock>,
     permit: Permit<Record>,
     exporter: Actor,
     id: TimeId,
+    reason: Reason,
     ended: bool,
 }
 
 impl Diary {
-    /// Records that the export begins. It must not start if this fails.
+    /// Records that the export begins. It must not start if this fails. Where the call is cancelled meanwhile, the export has
+    /// begun as far as the log tells, and so it is told that it was cancelled.
     pub(super) async fn open(
         ingest: Ingest,
-        clock: std::sync::Arc<dyn Clock>,
+        clock: Arc<dyn Clock>,
         permit: Permit<Export>,
         request: &ExportRequest,
         log_size: i64,
@@ -46,14 +72,24 @@ impl Diary {
         let (permit, exporter) = (permit.to_record_itself(), permit.principal().clone());
         let id = new_id(clock.now())?;
         // What has not begun has no end either.
-        let mut diary = Self { ingest, clock, permit, exporter, id, ended: true };
+        let diary = Self { ingest, clock, permit, exporter, id, reason: Reason::default(), ended: true };
         let mut attributes = request_attributes(request);
         attributes.insert("scope".to_owned(), diary.scope().to_string());
         attributes.insert("log_size".to_owned(), log_size.to_string());
-        let message = format!("exported {} as CSV", diary.scope());
-        diary.record(id, ActionType::Create, message, attributes).await?;
-        diary.ended = false;
-        Ok(diary)
+        let opened = tokio::spawn(diary.begin(attributes).in_current_span());
+        opened.await.map_err(|error| ExportError::Internal(error.to_string()))?
+    }
+
+    async fn begin(mut self, attributes: BTreeMap<String, String>) -> Result<Self, ExportError> {
+        let message = format!("exported {} as CSV", self.scope());
+        self.record(self.id, ActionType::Create, message, attributes).await?;
+        self.ended = false;
+        Ok(self)
+    }
+
+    /// Where to say why it is dropped.
+    pub(super) fn reason(&self) -> &Reason {
+        &self.reason
     }
 
     pub(super) fn scope(&self) -> &Scope {
@@ -70,30 +106,36 @@ impl Diary {
         self.ended = true;
     }
 
-    /// Records that the export ended early. Where that fails too, the service's own log has to tell.
-    pub(super) async fn close(&mut self, ending: Ending, rows: u64) {
-        if !std::mem::replace(&mut self.ended, true) {
-            self.tell(ending, rows).await;
+    /// Records that the export failed, whether or not anybody still waits for it. Where that fails too, the service's own log
+    /// has to tell.
+    pub(super) async fn fail(&mut self, rows: u64) {
+        if let Some(telling) = self.close(Ending::Failed, rows) {
+            // Fails only with the runtime.
+            let _ = telling.await;
         }
     }
 
-    /// Records that the client left, if the export had not ended.
+    /// Records that the client left, or what else [`Self::reason`] says, if the export had not ended.
     pub(super) fn abandon(&mut self, rows: u64) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        if self.ended {
-            return;
+        self.close(self.reason.ending(), rows);
+    }
+
+    fn close(&mut self, ending: Ending, rows: u64) -> Option<JoinHandle<()>> {
+        let runtime = tokio::runtime::Handle::try_current().ok()?;
+        if std::mem::replace(&mut self.ended, true) {
+            return None;
         }
-        self.ended = true;
         let diary = Self {
             ingest: self.ingest.clone(),
             clock: self.clock.clone(),
             permit: self.permit.clone(),
             exporter: self.exporter.clone(),
             id: self.id,
+            reason: self.reason.clone(),
             // A runtime that shuts down drops the task at once, and that must not begin another one.
             ended: true,
         };
-        runtime.spawn(async move { diary.tell(Ending::Cancelled, rows).await });
+        Some(runtime.spawn(async move { diary.tell(ending, rows).await }.in_current_span()))
     }
 
     async fn tell(&self, ending: Ending, rows: u64) {
@@ -106,6 +148,7 @@ impl Diary {
         let outcome = match ending {
             Ending::Failed => "failed",
             Ending::Cancelled => "was cancelled by the client",
+            Ending::Stalled => "was ended because its reader took nothing",
         };
         let message = format!("the export of {} {outcome} after {rows} rows", self.scope());
         let attributes = [("rows".to_owned(), rows.to_string())];

@@ -23,9 +23,10 @@ pub mod laws;
 mod manifest;
 mod read_ahead;
 
+pub use self::diary::Reason;
 use self::{
     chunk::{Chunk, ChunkFormat, Rows},
-    diary::{Diary, Ending},
+    diary::Diary,
     manifest::Manifest,
     read_ahead::ReadAhead,
 };
@@ -101,7 +102,7 @@ pub struct ExportSummary {
     pub manifest: Option<String>,
 }
 
-/// A running export. Dropping it before the end records that it was cancelled.
+/// A running export. Dropping it before the end records that it was cancelled, or what its [`Reason`] says.
 pub struct CsvExport {
     reader: ReadAhead,
     format: ChunkFormat,
@@ -151,7 +152,7 @@ impl Exporter {
         match Manifest::begin(&self.prover, permit, request.clone(), log_size).await {
             Ok(manifest) => self.begin(request, log_size, after, manifest, diary),
             Err(error) => {
-                diary.close(Ending::Failed, 0).await;
+                diary.fail(0).await;
                 Err(error)
             }
         }
@@ -214,9 +215,19 @@ impl CsvExport {
         match &chunk {
             Ok(None) => self.diary.end(),
             Ok(Some(_)) => (),
-            Err(_) => self.diary.close(Ending::Failed, self.sent.rows).await,
+            Err(_) => self.diary.fail(self.sent.rows).await,
         }
         chunk
+    }
+
+    /// Records that it broke off, for what [`Self::next_chunk`] could not notice itself.
+    pub async fn fail(&mut self) {
+        self.diary.fail(self.sent.rows).await;
+    }
+
+    /// Where to say why it is dropped before its end.
+    pub fn reason(&self) -> Reason {
+        self.diary.reason().clone()
     }
 
     /// How many rows were sent so far.

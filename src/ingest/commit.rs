@@ -102,8 +102,8 @@ fn commit_freed(log: &mut dyn Log, held: &mut Held, batch: Vec<Submission>) {
     }
 }
 
-/// Answers a batch; one that was refused is tried in halves, so that a bad row, or a log that went back or that
-/// somebody has changed, sinks its own callers alone.
+/// Answers a batch; one that was refused is tried in halves, so that a bad row, or a log that somebody has changed,
+/// sinks its own callers alone.
 fn finish(log: &mut dyn Log, held: &mut Held, mut batch: Vec<Submission>, result: Result<Vec<Outcome>, StoreError>) {
     match result {
         Ok(outcomes) => {
@@ -111,13 +111,27 @@ fn finish(log: &mut dyn Log, held: &mut Held, mut batch: Vec<Submission>, result
                 submission.answer(outcome.map_err(IngestError::Rejected));
             }
         }
-        Err(StoreError::Refused(_) | StoreError::RolledBack { .. } | StoreError::Corrupt(_)) if batch.len() > 1 => {
+        Err(ref error @ StoreError::RolledBack { ref tenant, .. }) => {
+            refuse_rolled_back(log, held, batch, tenant, error)
+        }
+        Err(StoreError::Refused(_) | StoreError::Corrupt(_)) if batch.len() > 1 => {
             let second = batch.split_off(batch.len() / 2);
             commit(log, held, batch);
             commit(log, held, second);
         }
         Err(error) => fail(&error, batch),
     }
+}
+
+/// Fails what is of the log that went back, and appends the rest. In halves it would take two transactions for each of its callers.
+fn refuse_rolled_back(log: &mut dyn Log, held: &mut Held, batch: Vec<Submission>, tenant: &str, error: &StoreError) {
+    let (back, rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(|submission| submission.tenant() == Some(tenant));
+    // If none were of that log, appending the rest would fail in the same way without end.
+    if back.is_empty() || rest.is_empty() {
+        return fail(error, back.into_iter().chain(rest).collect());
+    }
+    fail(error, back);
+    commit(log, held, rest);
 }
 
 fn fail(error: &StoreError, batch: Vec<Submission>) {

@@ -3,7 +3,10 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -372,4 +375,61 @@ async fn a_caller_who_waits_for_each_answer_never_fills_the_queue() {
     }
     ingest.close();
     worker.join().await.unwrap();
+}
+
+/// A log of which one tenant's part went back.
+struct RolledBack {
+    writer: Writer,
+    /// Each append waits for a word, until nobody is there to say one.
+    gate: std::sync::mpsc::Receiver<()>,
+    appends: Arc<AtomicUsize>,
+}
+
+impl Log for RolledBack {
+    fn append(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
+        let _ = self.gate.recv();
+        self.appends.fetch_add(1, Ordering::Relaxed);
+        match batch.iter().flat_map(|entries| entries.iter()).any(|entry| entry.scope.tenant() == "back") {
+            true => Err(StoreError::RolledBack { tenant: "back".to_owned(), what: String::new() }),
+            false => self.writer.append(batch),
+        }
+    }
+
+    fn reconnect(&mut self) -> Result<(), StoreError> {
+        self.writer.reconnect()
+    }
+
+    fn held(&mut self, tenants: &[&str]) -> Result<BTreeMap<String, String>, StoreError> {
+        self.writer.held(tenants)
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_went_back_costs_the_others_of_a_batch_one_transaction() {
+    let bench = Bench::new();
+    let (open, gate) = std::sync::mpsc::channel();
+    let appends = Arc::<AtomicUsize>::default();
+    let log = RolledBack { writer: bench.writer(), gate, appends: Arc::clone(&appends) };
+    let settings = IngestSettings { queue_events: 20, batch_events: 10, batch_bytes: 1 << 20, patience: EVER };
+    let (ingest, workers) = Ingest::start([log], settings).unwrap();
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..10 {
+        let tenant = if n == 5 || n == 0 { "a" } else { "back" };
+        let mut call = Box::pin({
+            let ingest = ingest.clone();
+            async move { (tenant, ingest.record(vec![(permit_at(tenant), draft(n, IdOrigin::Client))]).await) }
+        });
+        assert!(futures_util::poll!(&mut call).is_pending());
+        calls.spawn(call);
+    }
+    ingest.close();
+    drop(open);
+    while let Some(call) = calls.join_next().await {
+        let (tenant, answer) = call.unwrap();
+        assert_eq!(matches!(answer, Err(IngestError::RolledBack { .. })), tenant == "back", "{answer:?}");
+    }
+    workers.join().await.unwrap();
+    // The first one's, that of all that waited meanwhile and what of it is not of that log, unless the worker came upon fewer at first.
+    assert!((2..=4).contains(&appends.load(Ordering::Relaxed)), "{appends:?}");
+    bench.assert_gapless(2).await;
 }

@@ -15,7 +15,11 @@ use super::{
     status::{self, Failure},
     traffic::ExportPlace,
 };
-use crate::{export::CsvExport, metrics::Metrics, proto::google::api::HttpBody};
+use crate::{
+    export::{CsvExport, Reason},
+    metrics::Metrics,
+    proto::google::api::HttpBody,
+};
 
 const CONTENT_TYPE: &str = "text/csv; charset=utf-8";
 
@@ -30,6 +34,8 @@ pub struct Hold {
     pub on_connection: Option<CallOnConnection>,
     /// How long its reader may take nothing.
     pub stall: Duration,
+    /// Where to say so if it does.
+    pub reason: Reason,
 }
 
 /// The reply to an export: what is known of it beforehand as initial metadata, and its pieces.
@@ -78,7 +84,10 @@ async fn next_piece(
         // `EncodeBody`, role server). With the code OK the client sees a stream that has ended well.
         Ok(Ok(None)) => Some((Err(status::of_complete_export(&export.summary())), None)),
         Ok(Err(error)) => Some((Err(Failure::from(error).into_status(&request_id)), None)),
-        Err(panic) => Some((Err(status::of_panic(&*panic, &request_id)), None)),
+        Err(panic) => {
+            export.fail().await;
+            Some((Err(status::of_panic(&*panic, &request_id)), None))
+        }
     }
 }
 

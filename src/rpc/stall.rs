@@ -84,6 +84,7 @@ async fn watch(running: Weak<Mutex<Running>>, stall: Duration) {
 /// Dropping the stream records that the export did not come to its end. The transport still holds the piece that was not
 /// taken; if nothing else goes on over the connection, it is closed, and that piece is gone too.
 fn end(stream: CsvStream, hold: &Hold) {
+    hold.reason.stalled();
     drop(stream);
     let closed = hold.on_connection.as_ref().is_some_and(|call| call.close_if_alone());
     tracing::warn!(stall = ?hold.stall, connection_closed = closed, "an export was ended, because its reader took nothing");

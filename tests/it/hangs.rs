@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use auditlog::proto::auditlog::v1::Event;
+use auditlog::proto::auditlog::v1::{Event, EventFilter, ListEventsRequest, Order};
 use tokio::{task::spawn_blocking, time::timeout};
 use tonic::{Code, Streaming};
 use tonic_health::pb::{
@@ -213,6 +213,37 @@ async fn a_head_that_somebody_holds_holds_up_no_other_tenant() {
     let (acme, ()) = tokio::join!(record(tenants[0]), going);
     let (beta, other) = tokio::join!(record(tenants[1]), record(tenants[2]));
     assert_eq!([acme, beta, other].map(|receipt| receipt.unwrap().leaf_index), [Some(1), Some(1), Some(22)]);
+}
+
+/// What the log says of an export is all that there was of it, also where its caller has gone before it began.
+#[tokio::test]
+async fn an_export_that_is_cancelled_while_its_beginning_is_stored_is_told_to_be() {
+    let app = TestApp::start_with(Backend::Postgres, watched).await;
+    let root = Caller::root();
+    app.record(&root, T, event("k", "1")).await.unwrap();
+    let (mut holder, mut sql) = (hold_head(&app.database), Sql::open(&app.database));
+    let (mut client, call) = (app.client.clone(), root.call(export_of(T)));
+    let export = tokio::spawn(async move { client.export_csv(call).await.map(drop) });
+    until_locked(&mut sql, SERVICE).await;
+    export.abort();
+    let cancelled = r#"auditlog_calls_total{method="auditlog.v1.AuditLogService/ExportCsv",code="CANCELLED"}"#;
+    soon(async { while app.metric(cancelled).await < 1.0 {} }).await;
+    holder.run("COMMIT");
+
+    let exports = EventFilter { resource_types: vec!["audit_export".to_owned()], ..EventFilter::default() };
+    let told = soon(async {
+        loop {
+            let told =
+                app.walk(&root, ListEventsRequest { order: Order::Log.into(), ..filtered(T, exports.clone()) }).await;
+            if told.len() > 1 {
+                break told;
+            }
+        }
+    });
+    let said: Vec<String> = told.await.into_iter().map(|event| event.message).collect();
+    let [began, ended] =
+        ["exported tenants/acme as CSV", "the export of tenants/acme was cancelled by the client after 0 rows"];
+    assert_eq!(said, [began, ended]);
 }
 
 /// A replica that is frozen while the server sends it a page keeps a snapshot, for which dead versions of heads are kept.

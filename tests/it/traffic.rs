@@ -162,7 +162,7 @@ async fn a_reader_that_stops_costs_the_others_on_its_connection_nothing() {
 async fn has_ended_an_export(app: &TestApp) -> bool {
     let exports = EventFilter { resource_types: vec!["audit_export".to_owned()], ..Default::default() };
     let page = app.list(&Caller::root(), filtered(T, exports)).await.unwrap();
-    page.events.iter().any(|event| event.message.contains("was cancelled"))
+    page.events.iter().any(|event| event.message.contains("was ended because its reader took nothing"))
 }
 
 /// The other side has closed: an end, or a reset.
