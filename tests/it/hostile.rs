@@ -160,6 +160,8 @@ async fn an_event_has_at_most_64_kib_and_a_batch_4_mib(#[values(Backend::Sqlite,
 
     let batch = |count: usize| vec![item("", whole.clone(), ""); count];
     app.batch(&root, T, batch(63)).await.unwrap();
+    let salted = item("", Event { salt: vec![0; 2000], ..whole.clone() }, "");
+    app.batch(&root, T, vec![salted; 63]).await.unwrap();
     assert_fields(app.batch(&root, T, batch(64)).await, &["requests"]);
     // Beyond twice the limit it is the transport that stops reading; the answer is ours all the same.
     let status = assert_error(app.batch(&root, T, batch(130)).await, Code::InvalidArgument, "FIELD_INVALID");
@@ -167,7 +169,10 @@ async fn an_event_has_at_most_64_kib_and_a_batch_4_mib(#[values(Backend::Sqlite,
     assert_fields(app.batch(&root, T, vec![]).await, &["requests"]);
     assert_fields(app.batch(&root, T, vec![item("", event("k", "1"), ""); 1001]).await, &["requests"]);
     assert_fields(app.batch(&root, T, vec![RecordEventRequest::default(); 1001]).await, &["requests"]);
-    assert_well(&app, 65).await;
+    // Rights come first, as with any other field. At a tenant without a log, where no event tells of it.
+    let denied = app.batch(&Caller::new("ann"), "tenants/other", vec![item("", event("k", "1"), ""); 1001]).await;
+    assert_error(denied, Code::PermissionDenied, "PERMISSION_MISSING");
+    assert_well(&app, 128).await;
 }
 
 #[rstest]

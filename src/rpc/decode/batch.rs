@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 
-use super::{Decoder, Path, Violations};
+use super::{Decoder, Path, Violations, event::without_output_only};
 use crate::{
     model::{EventDraft, Limits, Scope, time_id::TimeId},
     proto::{auditlog::v1 as proto, encoded},
@@ -24,24 +24,25 @@ impl BatchScopes {
     }
 }
 
-/// The batch itself. One of too many events is refused right here, before rights are looked at: otherwise a message of tiny
-/// events would make us hold millions of scopes.
+/// The batch itself, unless it was too much to be decoded: then nobody knows whose it is, and so it is refused before rights are
+/// looked at.
 pub fn counted_batch(
     counted: encoded::BatchRecordEventsRequest,
     limits: &Limits,
 ) -> Result<proto::BatchRecordEventsRequest, Violations> {
     let encoded::BatchRecordEventsRequest { message, parts } = counted;
-    let refuse = |count: usize, max: usize, what: &str| {
-        let why = format_args!("must have at most {max} {what}; it has {count}: send them in parts");
-        Err(Violations::one(Path::ROOT.field("requests"), why))
-    };
-    match parts {
-        encoded::Parts { events, .. } if events > limits.batch_events => refuse(events, limits.batch_events, "events"),
-        parts if !parts.are_few() => {
-            refuse(parts.details, encoded::MOST.details, "changes and attributes in all its events")
-        }
-        _ => Ok(message),
+    if parts.are_few() {
+        return Ok(message);
     }
+    let why = match parts.events > encoded::MOST.events {
+        true => too_many(parts.events, limits.batch_events, "events"),
+        false => too_many(parts.details, encoded::MOST.details, "changes and attributes in all its events"),
+    };
+    Err(Violations::one(Path::ROOT.field("requests"), why))
+}
+
+fn too_many(count: usize, max: usize, what: &str) -> String {
+    format!("must have at most {max} {what}; it has {count}: send them in parts")
 }
 
 /// Reads all scopes of a batch.
@@ -90,6 +91,12 @@ impl Decoder<'_> {
         fresh: Vec<TimeId>,
     ) -> Result<Vec<EventDraft>, Violations> {
         let path = Path::ROOT.field("requests");
+        if request.requests.len() > self.limits.batch_events {
+            let why = too_many(request.requests.len(), self.limits.batch_events, "events");
+            return Err(Violations::one(path, why));
+        }
+        let requests = request.requests.into_iter().map(without_output_only).collect();
+        let request = proto::BatchRecordEventsRequest { requests, ..request };
         self.batch_size(&request);
         self.one_family(path, scopes);
         let indexed = request.requests.into_iter().zip(fresh).enumerate();

@@ -16,11 +16,11 @@ use crate::{
 impl Decoder<'_> {
     /// The draft in a request to record one event. `fresh` is an id of the server's at the present time.
     pub fn record(mut self, request: proto::RecordEventRequest, fresh: TimeId) -> Result<EventDraft, Violations> {
-        let draft = self.draft(Path::ROOT, request, fresh);
+        let draft = self.draft(Path::ROOT, without_output_only(request), fresh);
         self.finish(draft)
     }
 
-    /// The draft in the request at `path`.
+    /// The draft in the request at `path`, of which [`without_output_only`] has left what the caller tells.
     pub(super) fn draft(
         &mut self,
         path: Path<'_>,
@@ -30,7 +30,7 @@ impl Decoder<'_> {
         let event_time = request.event.as_ref().and_then(|event| event.event_time.as_ref());
         let identity = self.identity(path, &request.event_id, event_time, fresh);
         let event = self.require(path.field("event"), request.event, "is required");
-        let (action, content) = self.event(path.field("event"), without_output_only(event?))?;
+        let (action, content) = self.event(path.field("event"), event?)?;
         let (id, id_origin) = identity?;
         Some(EventDraft { id, id_origin, action, content, trace_id_origin: TraceIdOrigin::Client })
     }
@@ -149,18 +149,22 @@ impl Decoder<'_> {
     }
 }
 
-/// What the caller tells. The output-only fields are ignored, so they must not count towards the size either.
-fn without_output_only(event: proto::Event) -> proto::Event {
-    let proto::Event { action_type, resource, actor, message, changes, context, attributes, event_time, .. } = event;
-    proto::Event {
-        action_type,
-        resource,
-        actor,
-        message,
-        changes,
-        context,
-        attributes,
-        event_time,
-        ..proto::Event::default()
-    }
+/// What the caller tells. The output-only fields are ignored, so they must not count towards any size either.
+pub(super) fn without_output_only(request: proto::RecordEventRequest) -> proto::RecordEventRequest {
+    let stripped = |event: proto::Event| {
+        let proto::Event { action_type, resource, actor, message, changes, context, attributes, event_time, .. } =
+            event;
+        proto::Event {
+            action_type,
+            resource,
+            actor,
+            message,
+            changes,
+            context,
+            attributes,
+            event_time,
+            ..proto::Event::default()
+        }
+    };
+    proto::RecordEventRequest { event: request.event.map(stripped), ..request }
 }
