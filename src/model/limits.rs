@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::proto::encoded::MOST;
-
 /// The limits of section "Limits" of the README. All lengths are bytes of UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -66,7 +64,7 @@ impl Default for Limits {
 
 impl Limits {
     /// The most events of a batch that may be allowed.
-    pub const MOST_BATCH_EVENTS: usize = MOST.events;
+    pub const MOST_BATCH_EVENTS: usize = 1 << 16;
 
     /// The most bytes that a request other than a batch needs: one event, one note, or the four lists of a filter.
     pub fn single_bytes(&self) -> usize {

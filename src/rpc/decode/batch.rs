@@ -8,6 +8,9 @@ use crate::{
     proto::{auditlog::v1 as proto, encoded},
 };
 
+// As many as are decoded.
+const _: () = assert!(Limits::MOST_BATCH_EVENTS == encoded::MOST.events);
+
 /// The scopes that a batch names.
 #[derive(Debug)]
 pub struct BatchScopes {
