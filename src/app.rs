@@ -144,12 +144,13 @@ impl App {
 
     /// Serves until `signal` resolves. Then, in this order: health says `NOT_SERVING`, the delay passes for load
     /// balancers to notice, no more connections or calls are taken, calls under way get the grace to end, denials and
-    /// reads that were counted are told, what was accepted is committed and answered, and the store is closed. The
+    /// reads that were counted are told, exports that are left are ended and told, what was accepted is committed and answered, and
+    /// the store is closed. The
     /// address for probes is there until the end. A database that does not answer is not waited for: then it ends in
     /// [`AppError::Hung`].
     pub async fn run(self, signal: impl Future<Output = ()>) -> Result<(), AppError> {
         let (reporter, health_service) = tonic_health::server::health_reporter();
-        let ingest = self.api.ingest.clone();
+        let (ingest, exporter) = (self.api.ingest.clone(), self.api.exporter.clone());
         let health = Health { reporter, ready: self.ready };
         // The store has just been opened, and the worker started.
         health.report(true).await;
@@ -181,7 +182,7 @@ impl App {
         telling.abort();
         // What is due is told by one at a time: the two would take each other's wake-ups.
         drop(telling.await);
-        self_audit.close().await;
+        tokio::join!(self_audit.close(), exporter.close());
         let finished = finish(&ingest, self.workers).await;
         drop(self.admin);
         tracing::info!("stopped");

@@ -1,11 +1,9 @@
 //! An export's own events: that it began, and how it ended if it did not end well.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, OnceLock},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::task::JoinHandle;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument as _;
 
 use crate::{
@@ -16,37 +14,13 @@ use crate::{
     },
 };
 
-use super::{ExportError, ExportRequest, json};
+use super::{
+    ExportError, ExportRequest, json,
+    under_way::{Ending, Interruption, UnderWay},
+};
 
 /// The resource type of an export's own events.
 const RESOURCE_TYPE: &str = "audit_export";
-
-/// How an export ended before its end.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Ending {
-    /// Something failed here; what it was stands in the service's own log.
-    Failed,
-    /// The client left.
-    Cancelled,
-    /// The client was there and took nothing for too long.
-    Stalled,
-}
-
-/// Says why an export is dropped, for whoever drops it knowing better than that its client left. Clones are of one export.
-#[derive(Clone, Debug, Default)]
-pub struct Reason(Arc<OnceLock<Ending>>);
-
-impl Reason {
-    /// Its reader takes nothing.
-    pub fn stalled(&self) {
-        // Where one was said before, that one holds.
-        let _ = self.0.set(Ending::Stalled);
-    }
-
-    fn ending(&self) -> Ending {
-        self.0.get().copied().unwrap_or(Ending::Cancelled)
-    }
-}
 
 /// Keeps the log informed about one export.
 pub(super) struct Diary {
@@ -55,8 +29,11 @@ pub(super) struct Diary {
     permit: Permit<Record>,
     exporter: Actor,
     id: TimeId,
-    reason: Reason,
+    under_way: UnderWay,
+    interruption: Interruption,
     ended: bool,
+    /// Has the end of the service wait for this one's.
+    _token: TaskTrackerToken,
 }
 
 impl Diary {
@@ -65,6 +42,7 @@ impl Diary {
     pub(super) async fn open(
         ingest: Ingest,
         clock: Arc<dyn Clock>,
+        under_way: UnderWay,
         permit: Permit<Export>,
         request: &ExportRequest,
         log_size: i64,
@@ -72,7 +50,8 @@ impl Diary {
         let (permit, exporter) = (permit.to_record_itself(), permit.principal().clone());
         let id = new_id(clock.now())?;
         // What has not begun has no end either.
-        let diary = Self { ingest, clock, permit, exporter, id, reason: Reason::default(), ended: true };
+        let (interruption, token) = (under_way.interruption(), under_way.token());
+        let diary = Self { ingest, clock, permit, exporter, id, under_way, interruption, ended: true, _token: token };
         let mut attributes = request_attributes(request);
         attributes.insert("scope".to_owned(), diary.scope().to_string());
         attributes.insert("log_size".to_owned(), log_size.to_string());
@@ -88,8 +67,8 @@ impl Diary {
     }
 
     /// Where to say why it is dropped.
-    pub(super) fn reason(&self) -> &Reason {
-        &self.reason
+    pub(super) fn interruption(&self) -> &Interruption {
+        &self.interruption
     }
 
     pub(super) fn scope(&self) -> &Scope {
@@ -115,9 +94,9 @@ impl Diary {
         }
     }
 
-    /// Records that the client left, or what else [`Self::reason`] says, if the export had not ended.
+    /// Records that the client left, or what else [`Self::interruption`] says, if the export had not ended.
     pub(super) fn abandon(&mut self, rows: u64) {
-        self.close(self.reason.ending(), rows);
+        self.close(self.interruption.ending(), rows);
     }
 
     fn close(&mut self, ending: Ending, rows: u64) -> Option<JoinHandle<()>> {
@@ -131,9 +110,11 @@ impl Diary {
             permit: self.permit.clone(),
             exporter: self.exporter.clone(),
             id: self.id,
-            reason: self.reason.clone(),
+            under_way: self.under_way.clone(),
+            interruption: self.interruption.clone(),
             // A runtime that shuts down drops the task at once, and that must not begin another one.
             ended: true,
+            _token: self.under_way.token(),
         };
         Some(runtime.spawn(async move { diary.tell(ending, rows).await }.in_current_span()))
     }
@@ -149,6 +130,7 @@ impl Diary {
             Ending::Failed => "failed",
             Ending::Cancelled => "was cancelled by the client",
             Ending::Stalled => "was ended because its reader took nothing",
+            Ending::CutOff => "was ended because the service ended",
         };
         let message = format!("the export of {} {outcome} after {rows} rows", self.scope());
         let attributes = [("rows".to_owned(), rows.to_string())];

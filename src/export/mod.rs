@@ -22,13 +22,15 @@ mod diary;
 pub mod laws;
 mod manifest;
 mod read_ahead;
+mod under_way;
 
-pub use self::diary::Reason;
+pub use self::under_way::Interruption;
 use self::{
     chunk::{Chunk, ChunkFormat, Rows},
     diary::Diary,
     manifest::Manifest,
     read_ahead::ReadAhead,
+    under_way::UnderWay,
 };
 
 /// Starts exports. Clones share the store and the queue.
@@ -39,6 +41,7 @@ pub struct Exporter {
     prover: Prover<Store>,
     clock: std::sync::Arc<dyn Clock>,
     inspected: usize,
+    under_way: UnderWay,
 }
 
 /// What to export; the scope comes from the permit.
@@ -102,7 +105,7 @@ pub struct ExportSummary {
     pub manifest: Option<String>,
 }
 
-/// A running export. Dropping it before the end records that it was cancelled, or what its [`Reason`] says.
+/// A running export. Dropping it before the end records that it was cancelled, or what its [`Interruption`] says.
 pub struct CsvExport {
     reader: ReadAhead,
     format: ChunkFormat,
@@ -140,15 +143,15 @@ impl Exporter {
         clock: std::sync::Arc<dyn Clock>,
         inspected: usize,
     ) -> Self {
-        Self { store, ingest, prover, clock, inspected }
+        Self { store, ingest, prover, clock, inspected, under_way: UnderWay::default() }
     }
 
     /// Records that the export begins, and makes it ready to be read.
     pub async fn start(&self, permit: Permit<Export>, request: ExportRequest) -> Result<CsvExport, ExportError> {
         let size = self.store.log_size(permit.scope().tenant()).await?;
         let (log_size, after) = self.starting_point(&permit, &request, size).await?;
-        let (ingest, clock) = (self.ingest.clone(), self.clock.clone());
-        let mut diary = Diary::open(ingest, clock, permit.clone(), &request, log_size).await?;
+        let (ingest, clock, under_way) = (self.ingest.clone(), self.clock.clone(), self.under_way.clone());
+        let mut diary = Diary::open(ingest, clock, under_way, permit.clone(), &request, log_size).await?;
         match Manifest::begin(&self.prover, permit, request.clone(), log_size).await {
             Ok(manifest) => self.begin(request, log_size, after, manifest, diary),
             Err(error) => {
@@ -156,6 +159,12 @@ impl Exporter {
                 Err(error)
             }
         }
+    }
+
+    /// Has all exports that are left ended, and the log tell so, as far as the store answers in some seconds. To be called when
+    /// no call comes any more.
+    pub async fn close(&self) {
+        self.under_way.end().await;
     }
 
     fn begin(
@@ -225,9 +234,9 @@ impl CsvExport {
         self.diary.fail(self.sent.rows).await;
     }
 
-    /// Where to say why it is dropped before its end.
-    pub fn reason(&self) -> Reason {
-        self.diary.reason().clone()
+    /// Where to say why it is dropped before its end, and to learn that it must be.
+    pub fn interruption(&self) -> Interruption {
+        self.diary.interruption().clone()
     }
 
     /// How many rows were sent so far.

@@ -14,9 +14,10 @@ use super::{
     stall::WatchedStream,
     status::{self, Failure},
     traffic::ExportPlace,
+    until_sent::keep_until_sent,
 };
 use crate::{
-    export::{CsvExport, Reason},
+    export::{CsvExport, Interruption},
     metrics::Metrics,
     proto::google::api::HttpBody,
 };
@@ -26,16 +27,16 @@ const CONTENT_TYPE: &str = "text/csv; charset=utf-8";
 /// The pieces of one CSV file.
 pub type CsvStream = Pin<Box<dyn Stream<Item = Result<HttpBody, Status>> + Send>>;
 
-/// What an export holds while it runs.
+/// What an export holds until its last byte is sent.
 pub struct Hold {
     /// Its place among the exports.
-    pub _place: ExportPlace,
+    pub place: Option<ExportPlace>,
     /// Its place on its connection.
     pub on_connection: Option<CallOnConnection>,
     /// How long its reader may take nothing.
     pub stall: Duration,
-    /// Where to say so if it does.
-    pub reason: Reason,
+    /// Where to say so if it does, and to learn that the service ends.
+    pub interruption: Interruption,
 }
 
 /// The reply to an export: what is known of it beforehand as initial metadata, and its pieces.
@@ -47,7 +48,9 @@ pub fn response(
 ) -> Result<Response<CsvStream>, Failure> {
     let (log_size, disposition) = (export.log_size(), disposition(&export.file_name())?);
     let watched = WatchedStream::new(pieces(export, request_id.clone(), metrics), hold, request_id);
+    let course = watched.course();
     let mut response: Response<CsvStream> = Response::new(Box::pin(watched));
+    keep_until_sent(response.extensions_mut(), course);
     let metadata: &mut MetadataMap = response.metadata_mut();
     metadata.insert(status::LOG_SIZE, AsciiMetadataValue::from(log_size));
     metadata.insert("content-disposition", disposition);

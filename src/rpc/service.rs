@@ -160,8 +160,8 @@ impl Api {
         let request = self.decoder().export(&message, &scope)?;
         let place = self.traffic.export(principal)?;
         let export = self.exporter.start(permit, request).await?;
-        let (stall, reason) = (self.traffic.limits().export_stall, export.reason());
-        let hold = Hold { _place: place, on_connection: call.goes_on(), stall, reason };
+        let (stall, interruption) = (self.traffic.limits().export_stall, export.interruption());
+        let hold = Hold { place: Some(place), on_connection: call.goes_on(), stall, interruption };
         export_stream::response(export, hold, call.request_id().clone(), self.metrics.clone())
     }
 

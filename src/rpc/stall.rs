@@ -1,13 +1,13 @@
-//! Ends an export whose reader takes nothing.
+//! Ends an export whose reader takes nothing, and every one that is left when the service ends.
 //!
 //! The transport asks for the next piece when there is room for it at the reader's end. A reader that never makes room
 //! keeps the transport from asking, and so nothing that waits to be asked could ever end the export: it takes somebody
-//! who looks at the clock.
+//! who looks at the clock. That goes on after the last piece was handed over, until its last byte is sent.
 
 use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    task::{Context, Poll},
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -20,30 +20,48 @@ use super::{
     request_id::RequestId,
     status::Failure,
 };
-use crate::proto::google::api::HttpBody;
+use crate::{export::Interruption, proto::google::api::HttpBody};
 
 /// The pieces of an export, as long as somebody takes them.
 pub struct WatchedStream {
-    running: Arc<Mutex<Running>>,
-    stall: Duration,
+    course: Arc<Course>,
     request_id: RequestId,
 }
 
-struct Running {
-    /// `None` when it was ended. What the export holds goes with it.
-    stream: Option<(CsvStream, Hold)>,
-    /// Since when it is the reader's turn; `None` while it is ours.
-    readers_turn: Option<Instant>,
+/// An export on its way. Its places are taken as long as this is kept: to be kept until its bytes are sent.
+pub struct Course {
+    state: Mutex<State>,
+    turn: Arc<Turn>,
+}
+
+/// Since when it is the reader's turn; `None` while it is ours.
+struct Turn(Mutex<Option<Instant>>);
+
+struct State {
+    /// `None` when no more pieces are made.
+    stream: Option<CsvStream>,
+    /// `None` when it was ended.
+    hold: Option<Hold>,
+    /// Why it was ended, until its reader is told.
+    failure: Option<Failure>,
+    /// Of whoever waits for a piece.
+    waker: Option<Waker>,
 }
 
 impl WatchedStream {
     /// Watches from now on.
     pub fn new(stream: CsvStream, hold: Hold, request_id: RequestId) -> Self {
-        let stall = hold.stall;
-        let running = Running { stream: Some((stream, hold)), readers_turn: Some(Instant::now()) };
-        let running = Arc::new(Mutex::new(running));
-        tokio::spawn(watch(Arc::downgrade(&running), stall));
-        Self { running, stall, request_id }
+        let (stall, interruption) = (hold.stall, hold.interruption.clone());
+        let state = State { stream: Some(stream), hold: Some(hold), failure: None, waker: None };
+        let turn = Arc::new(Turn(Mutex::new(Some(Instant::now()))));
+        let course = Arc::new(Course { state: Mutex::new(state), turn });
+        tokio::spawn(watch(Arc::downgrade(&course), stall, interruption));
+        Self { course, request_id }
+    }
+
+    /// What has to be kept until the last byte is sent.
+    pub fn course(&self) -> Arc<Course> {
+        Arc::clone(&self.course)
     }
 }
 
@@ -51,45 +69,115 @@ impl Stream for WatchedStream {
     type Item = Result<HttpBody, Status>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut running = lock(&self.running);
-        running.readers_turn = None;
-        let Some((stream, _)) = &mut running.stream else {
-            let status = Failure::Stalled(self.stall).into_status(&self.request_id);
-            return Poll::Ready(Some(Err(status)));
+        let mut state = self.course.lock();
+        let Some(stream) = &mut state.stream else {
+            let failure = state.failure.take();
+            return Poll::Ready(failure.map(|failure| Err(failure.into_status(&self.request_id))));
         };
-        let piece = stream.as_mut().poll_next(cx);
-        running.readers_turn = piece.is_ready().then(Instant::now);
+        let turn = &self.course.turn;
+        turn.set_ours();
+        let nudge = Waker::from(Arc::new(Nudge { turn: Arc::clone(turn), waker: cx.waker().clone() }));
+        let piece = stream.as_mut().poll_next(&mut Context::from_waker(&nudge));
+        if piece.is_ready() {
+            turn.set_readers();
+        }
+        state.waker = piece.is_pending().then(|| cx.waker().clone());
         piece
     }
 }
 
-/// Looks again and again, until the stream is no more. It looks at each time at which it could have to act.
-async fn watch(running: Weak<Mutex<Running>>, stall: Duration) {
-    let mut next = Instant::now() + stall;
-    loop {
-        time::sleep_until(next).await;
-        let Some(running) = running.upgrade() else { return };
-        let ended = {
-            let mut running = lock(&running);
-            next = running.readers_turn.unwrap_or_else(Instant::now) + stall;
-            if next <= Instant::now() { running.stream.take() } else { None }
-        };
-        if let Some((stream, hold)) = ended {
-            end(stream, &hold);
-            return;
-        }
+impl Turn {
+    fn set_ours(&self) {
+        *self.lock() = None;
+    }
+
+    fn set_readers(&self) {
+        self.lock().get_or_insert_with(Instant::now);
+    }
+
+    fn since(&self) -> Option<Instant> {
+        *self.lock()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Dropping the stream records that the export did not come to its end. The transport still holds the piece that was not
-/// taken; if nothing else goes on over the connection, it is closed, and that piece is gone too.
-fn end(stream: CsvStream, hold: &Hold) {
-    hold.reason.stalled();
-    drop(stream);
-    let closed = hold.on_connection.as_ref().is_some_and(|call| call.close_if_alone());
-    tracing::warn!(stall = ?hold.stall, connection_closed = closed, "an export was ended, because its reader took nothing");
+/// Wakes whoever waits for a piece. From then on it is the reader's turn: whoever is woken asks for the piece at once, unless
+/// there is no room for it at the reader's end.
+struct Nudge {
+    turn: Arc<Turn>,
+    waker: Waker,
 }
 
-fn lock(running: &Mutex<Running>) -> MutexGuard<'_, Running> {
-    running.lock().unwrap_or_else(PoisonError::into_inner)
+impl Wake for Nudge {
+    fn wake(self: Arc<Self>) {
+        self.turn.set_readers();
+        self.waker.wake_by_ref();
+    }
+}
+
+/// All pieces were made, or the client has left.
+impl Drop for WatchedStream {
+    fn drop(&mut self) {
+        let stream = self.course.lock().stream.take();
+        drop(stream);
+    }
+}
+
+impl Course {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends it, if its reader has taken nothing for as long as `stall`; else when to look again.
+    fn end_if_stalled(&self, stall: Duration) -> Option<Instant> {
+        let next = self.turn.since().unwrap_or_else(Instant::now) + stall;
+        if next > Instant::now() {
+            return Some(next);
+        }
+        if let Some(hold) = self.end(Failure::Stalled(stall), Interruption::stalled) {
+            // The transport still holds the piece that was not taken; with the connection that is gone too.
+            let closed = hold.on_connection.as_ref().is_some_and(|call| call.close_if_alone());
+            tracing::warn!(?stall, connection_closed = closed, "an export was ended, because its reader took nothing");
+        }
+        None
+    }
+
+    /// Dropping the stream records that the export did not come to its end. Its place is given back before, so that whoever
+    /// learns of the end from the log can begin anew.
+    fn end(&self, failure: Failure, why: fn(&Interruption)) -> Option<Hold> {
+        let (stream, hold, waker) = {
+            let mut state = self.lock();
+            state.failure = state.stream.is_some().then_some(failure);
+            (state.stream.take(), state.hold.take(), state.waker.take())
+        };
+        let mut hold = hold?;
+        why(&hold.interruption);
+        drop(hold.place.take());
+        drop(stream);
+        waker.into_iter().for_each(Waker::wake);
+        Some(hold)
+    }
+}
+
+/// Looks again and again, until the export is no more. It looks at each time at which it could have to act.
+async fn watch(course: Weak<Course>, stall: Duration, interruption: Interruption) {
+    let mut next = Instant::now() + stall;
+    loop {
+        let is_last = tokio::select! {
+            () = time::sleep_until(next) => false,
+            () = interruption.is_due() => true,
+        };
+        let Some(course) = course.upgrade() else { return };
+        if is_last {
+            course.end(Failure::CutOff, |_| ());
+            return;
+        }
+        match course.end_if_stalled(stall) {
+            Some(time) => next = time,
+            None => return,
+        }
+    }
 }

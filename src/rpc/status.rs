@@ -77,6 +77,9 @@ pub enum Failure {
     /// An export whose reader stands still.
     #[error("the export's reader took nothing for {0:?}")]
     Stalled(Duration),
+    /// An export that was not done when the service ended.
+    #[error("the service ended before the export did")]
+    CutOff,
     /// A fault of ours.
     #[error("{0}")]
     Internal(String),
@@ -198,6 +201,7 @@ impl Failure {
                 Reason::DeadlineExceeded,
                 format!("nothing was taken for {time:?}, and the export was ended; it can be resumed"),
             ),
+            Self::CutOff => Answer::cut_off(),
             Self::Store(StoreError::Unavailable(_) | StoreError::Unusable(_) | StoreError::OutcomeUnknown(_)) => {
                 Answer::store_unavailable()
             }

@@ -1,18 +1,27 @@
 //! Clients that begin and never end, or send what no client sends: each is put out, and the others are served meanwhile.
 
-use std::time::Duration;
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use auditlog::proto::auditlog::v1::{Event, ListEventsRequest};
+use auditlog::proto::auditlog::v1::{Event, EventFilter, ListEventsRequest};
 use h2::{
     SendStream,
     client::{ResponseFuture, SendRequest},
 };
-use prost::{Message as _, bytes::Bytes};
+use prost::{Message, bytes::Bytes};
 use rstest::rstest;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::TcpStream,
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
     time,
 };
 use tonic::{Code, Status};
@@ -127,9 +136,13 @@ async fn a_call_that_was_begun_has_a_place_and_others_have_theirs() {
     }
 }
 
-/// A message that asks for a list, as it is sent.
 fn list_message() -> Bytes {
-    let request = list(T).encode_to_vec();
+    framed(&list(T))
+}
+
+/// A message as it is sent.
+fn framed(request: &impl Message) -> Bytes {
+    let request = request.encode_to_vec();
     [&[0][..], &u32::try_from(request.len()).unwrap().to_be_bytes(), &request].concat().into()
 }
 
@@ -184,6 +197,114 @@ async fn who_does_not_read_replies_gets_no_more_of_them(#[case] format: Format, 
     drop(unread);
     let served = async { while app.list(&reader("ann"), list(T)).await.is_err() {} };
     time::timeout(AT_MOST, served).await.unwrap();
+}
+
+const EXPORT: &str = "auditlog.v1.AuditLogService/ExportCsv";
+
+/// The service has made all of it and handed it to its transport. There is room for it at the reader's end, as the reader says,
+/// who then takes no byte from the connection.
+#[tokio::test]
+async fn an_export_has_its_place_until_it_is_sent() {
+    // More than the kernel takes of a connection unread, in exports of so few bytes that the transport takes each as a whole.
+    const EXPORTS: usize = 100;
+    let app = TestApp::start_with(Backend::Sqlite, |config| {
+        config.traffic.exports = 2 * EXPORTS;
+        config.traffic.caller_exports = 1;
+    })
+    .await;
+    let large = Event { message: "m".repeat(4000), ..event("k", "1") };
+    app.batch(&Caller::root(), T, vec![item("", large, ""); 60]).await.unwrap();
+    let (sender, is_deaf) = connect_deaf(&app).await;
+    is_deaf.store(true, Ordering::Release);
+    let mut unread = Vec::new();
+    for n in 0..EXPORTS {
+        let (reply, mut message) = begin(&sender, &app, EXPORT, &format!("user{n}")).await;
+        message.send_data(framed(&export_of(T)), true).unwrap();
+        unread.push(reply);
+    }
+    let exports = EventFilter { resource_types: vec!["audit_export".into()], ..Default::default() };
+    let begun = ListEventsRequest { page_size: 1000, ..filtered(T, exports) };
+    let begun = async || app.list(&Caller::root(), begun.clone()).await.unwrap().events.len();
+    time::timeout(AT_MOST, async { while begun().await < EXPORTS {} }).await.unwrap();
+    let last = reader(&format!("user{}", EXPORTS - 1)).permission("audit.export@*");
+    let export = async || app.export(&last, export_of(T)).await;
+    // It ends within a moment, for all that the service has to do with it.
+    for _ in 0..100 {
+        let refused = assert_error(export().await.map(drop), Code::ResourceExhausted, "RATE_LIMITED");
+        assert!(refused.message().contains("more than 1 exports of one caller"), "{refused:?}");
+    }
+    is_deaf.store(false, Ordering::Release);
+    let served = async { while export().await.is_err() {} };
+    time::timeout(AT_MOST, served).await.unwrap();
+}
+
+/// A connection that has room for everything, and takes nothing while the flag is set.
+async fn connect_deaf(app: &TestApp) -> (SendRequest<Bytes>, Arc<AtomicBool>) {
+    const ROOM: u32 = (1 << 31) - 1;
+    let (stream, is_deaf) = (TcpStream::connect(app.address).await.unwrap(), Arc::new(AtomicBool::new(false)));
+    let stream = Deaf { stream, is_deaf: Arc::clone(&is_deaf) };
+    let mut settings = h2::client::Builder::new();
+    settings.initial_window_size(ROOM).initial_connection_window_size(ROOM);
+    let (sender, connection) = settings.handshake::<_, Bytes>(stream).await.unwrap();
+    tokio::spawn(connection);
+    (sender, is_deaf)
+}
+
+/// Passes nothing on of what it is sent while its flag is set.
+struct Deaf {
+    stream: TcpStream,
+    is_deaf: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Deaf {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.is_deaf.load(Ordering::Acquire) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Deaf {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_export_of_which_nobody_reads_a_byte_costs_its_connection(#[values(GRPC, WEB_TEXT)] format: Format) {
+    let app =
+        TestApp::start_with(Backend::Sqlite, |config| config.traffic.export_stall = Duration::from_millis(100)).await;
+    app.record(&Caller::root(), T, event("k", "1")).await.unwrap();
+    let (connection, _unread) = unread_export(&app, format).await;
+    // Whether in an error or not: it ends.
+    let _ = time::timeout(AT_MOST, connection).await.unwrap().unwrap();
+}
+
+/// An export of ann's on a connection of its own, by somebody who makes no room for a byte of it.
+async fn unread_export(
+    app: &TestApp,
+    format: Format,
+) -> (JoinHandle<Result<(), h2::Error>>, http::Response<h2::RecvStream>) {
+    let stream = TcpStream::connect(app.address).await.unwrap();
+    let (sender, connection) =
+        h2::client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let (reply, mut message) = begin_as(&sender, app, format, EXPORT, "ann").await;
+    message.send_data(framed(&export_of(T)), true).unwrap();
+    let reply = time::timeout(AT_MOST, reply).await.unwrap().unwrap();
+    assert!(Status::from_header_map(reply.headers()).is_none(), "{reply:?}");
+    (connection, reply)
 }
 
 #[tokio::test]

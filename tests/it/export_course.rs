@@ -1,5 +1,7 @@
 //! CSV exports: how they run, are told of in the log, break off, and are taken up again.
 
+use std::time::Duration;
+
 use auditlog::proto::auditlog::v1::{ActionType, ActorType, Event, EventFilter, ExportCsvRequest, Order};
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -266,4 +268,27 @@ async fn nothing_is_exported_if_the_log_cannot_tell(#[values(Backend::Sqlite, Ba
     assert_error(refused.map(|_| ()), Code::ResourceExhausted, "QUEUE_FULL");
     assert_eq!(diary(&app).await, []);
     assert_eq!(full.walk(&Caller::root(), list(T)).await.len(), 4);
+}
+
+/// One that the service's end cuts off is told of before the log is closed, and its reader learns what to do.
+#[rstest]
+#[tokio::test]
+async fn what_the_end_of_the_service_cuts_off_is_told(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let app = TestApp::start_with(backend, |config| config.shutdown.grace = Duration::from_millis(50)).await;
+    fill(&app, 500).await;
+    let request = Caller::root().call(export_of(T));
+    let mut stream = slow_client(&app).await.export_csv(request).await.unwrap().into_inner();
+    let database = app.database.clone();
+    app.stop().await.unwrap().unwrap();
+    let end = loop {
+        match stream.message().await {
+            Ok(piece) => assert!(piece.is_some(), "it looks complete"),
+            Err(status) => break status,
+        }
+    };
+    assert_error::<()>(Err(end), Code::Unavailable, "SHUTTING_DOWN");
+    let entries = diary(&TestApp::start_on(database, |_| {}).await).await;
+    assert_eq!(entries.len(), 2);
+    let told = &entries[1].message;
+    assert!(told.starts_with("the export of tenants/acme was ended because the service ended after "), "{told}");
 }

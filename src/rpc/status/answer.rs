@@ -119,6 +119,11 @@ impl Answer {
         Self::new(Code::Unavailable, ErrorReason::StoreUnavailable, message).retry_after(OUTAGE_DELAY)
     }
 
+    pub(super) fn cut_off() -> Self {
+        let message = "the server is shutting down, and the export was ended; it can be resumed on another connection";
+        Self::new(Code::Unavailable, ErrorReason::ShuttingDown, message).retry_after(OUTAGE_DELAY)
+    }
+
     /// No retry helps before an operator has acted.
     pub(super) fn rolled_back(tenant: &str) -> Self {
         let message = format!(
