@@ -22,9 +22,6 @@ use super::{
     tally::{Last, State, Tally, Telling, Turn},
 };
 
-/// The most reads that are known at a time. Together with the denials they take a few megabytes, and at most twenty where
-/// all names are as long as may be.
-pub(super) const MAX_READS: usize = 4096;
 /// The pause after what could not be told, if the interval is not shorter. For as long it is believed that there is no log.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -81,7 +78,8 @@ pub(super) struct Ledger {
     tallies: HashMap<Arc<Deed>, Tally>,
     turns: BTreeMap<Turn, Arc<Deed>>,
     turns_given: u64,
-    shares: Shares,
+    denials: Shares,
+    reads: Shares,
     logless: Logless,
     is_closing: bool,
 }
@@ -93,7 +91,8 @@ impl Ledger {
             tallies: HashMap::new(),
             turns: BTreeMap::new(),
             turns_given: 0,
-            shares: Shares::default(),
+            denials: Shares::of_denials(),
+            reads: Shares::of_reads(),
             logless: Logless::default(),
             is_closing: false,
         }
@@ -114,7 +113,7 @@ impl Ledger {
         if self.logless.knows(deed.scope.tenant(), now) {
             return Noted::NoLog;
         }
-        if self.is_closing || !self.shares.take(&deed) {
+        if self.is_closing || !self.denials.take(&deed) {
             return Noted::NoRoom;
         }
         self.add(deed, story(), first(), now);
@@ -131,7 +130,7 @@ impl Ledger {
     ) -> Read {
         let deed = match self.tallies.get_key_value(&deed).map(|(known, _)| Arc::clone(known)) {
             Some(known) => known,
-            None if self.is_closing || self.reads() >= MAX_READS => return Read::NoRoom,
+            None if self.is_closing || !self.reads.take(&deed) => return Read::NoRoom,
             None => {
                 let deed = self.add(deed, story(), first(), now);
                 return self.begin(&deed, true).map_or(Read::NoRoom, Read::Begin);
@@ -203,11 +202,7 @@ impl Ledger {
     /// The entries of all maps.
     #[cfg(test)]
     pub(super) fn size(&self) -> usize {
-        self.tallies.len() + self.turns.len() + self.shares.entries()
-    }
-
-    fn reads(&self) -> usize {
-        self.tallies.len() - self.shares.total()
+        self.tallies.len() + self.turns.len() + self.denials.entries() + self.reads.entries()
     }
 
     fn add(&mut self, deed: Deed, story: Story, first: First, now: Instant) -> Arc<Deed> {
@@ -260,8 +255,7 @@ impl Ledger {
         if let State::Waiting(turn, _) = tally.state {
             self.turns.remove(&turn);
         }
-        if deed.is_denial {
-            self.shares.give_back(deed);
-        }
+        let shares = if deed.is_denial { &mut self.denials } else { &mut self.reads };
+        shares.give_back(deed);
     }
 }
