@@ -13,6 +13,7 @@ mod catalog;
 mod child;
 mod cli;
 mod cloudtrail;
+mod erasure;
 mod errors;
 mod explained;
 mod export;

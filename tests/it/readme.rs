@@ -81,12 +81,12 @@ fn address_in(log: &mut impl BufRead) -> SocketAddr {
 }
 
 /// A fenced block: what stands behind the opening fence, and the lines.
-struct Block {
-    info: String,
-    text: String,
+pub struct Block {
+    pub info: String,
+    pub text: String,
 }
 
-fn blocks(page: &str) -> Vec<Block> {
+pub fn blocks(page: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut lines = page.lines();
     while let Some(line) = lines.next() {
@@ -237,13 +237,15 @@ fn the_table_of_errors_is_complete() {
 }
 
 /// The pages, as they are linked to.
-const PAGES: [(&str, &str); 11] = [
+const PAGES: [(&str, &str); 13] = [
     ("README.md", README),
     ("CONTRIBUTING.md", include_str!("../../CONTRIBUTING.md")),
     ("docs/deploy.md", DEPLOY),
+    ("docs/erase.md", include_str!("../../docs/erase.md")),
     ("docs/errors.md", ERRORS),
     ("docs/leaf-format.md", include_str!("../../docs/leaf-format.md")),
     ("docs/outbox.md", include_str!("../../docs/outbox.md")),
+    ("docs/performance.md", include_str!("../../docs/performance.md")),
     ("docs/reading.md", READING),
     ("docs/security.md", SECURITY),
     ("docs/settings.md", SETTINGS),
