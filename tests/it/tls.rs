@@ -1,6 +1,6 @@
 //! TLS and client certificates on the listener.
 
-use std::{sync::Arc, time::Duration};
+use std::{process::Command, sync::Arc, time::Duration};
 
 use auditlog::{
     SystemClock,
@@ -178,6 +178,22 @@ async fn new_files_count_for_new_connections_and_open_ones_go_on() {
     assert!(gets_in(&app, &new, None).await);
     assert!(!gets_in(&app, &old, None).await);
     assert!(lists(&open).await.is_ok());
+}
+
+/// As on a network file system whose server is away.
+#[tokio::test]
+async fn files_that_do_not_answer_hold_up_nobody() {
+    let ca = Authority::new();
+    let leaf = ca.issue(&["localhost"]);
+    let app = start(&leaf, None, &[]).await;
+    let cert = app.database.folder.path().join("tls.crt");
+    std::fs::remove_file(&cert).unwrap();
+    // Who reads it waits for somebody who writes.
+    assert!(Command::new("mkfifo").arg(&cert).status().unwrap().success());
+    for _ in 0..2 {
+        assert!(gets_in(&app, &ca, None).await);
+    }
+    std::fs::write(&cert, &leaf.cert).unwrap();
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
 };
 
 use rustls::{
@@ -13,11 +13,15 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::{NoServerSessionStorage, WebPkiClientVerifier},
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::OwnedMutexGuard, task, time};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use webpki::EndEntityCert;
 
 use crate::auth::Peer;
+
+/// How long a new connection waits for the files to be looked at. Where they are on a file system that does not answer, it goes on
+/// with what was read last.
+const LOOK_TIME: Duration = Duration::from_secs(1);
 
 /// The files that TLS is made of.
 #[derive(Clone, Debug)]
@@ -54,13 +58,9 @@ pub enum TlsError {
 /// Encrypts connections by what the files say at the time.
 pub struct Tls {
     files: TlsFiles,
-    loaded: Mutex<Loaded>,
-}
-
-struct Loaded {
-    config: Arc<ServerConfig>,
-    /// Of the files that were looked at last, whether or not they were good.
-    seen: Vec<Fingerprint>,
+    config: Mutex<Arc<ServerConfig>>,
+    /// Of the files that were looked at last, whether or not they were good. Locked while somebody looks.
+    seen: Arc<tokio::sync::Mutex<Vec<Fingerprint>>>,
 }
 
 /// What changes when a file does. Kubernetes swaps a link, which changes the file's number.
@@ -73,34 +73,52 @@ impl Tls {
     /// If one cannot be read or holds something else, or key and certificate do not belong together.
     pub fn open(files: TlsFiles) -> Result<Self, TlsError> {
         let seen = files.fingerprints();
-        let config = Arc::new(files.load()?);
-        Ok(Self { files, loaded: Mutex::new(Loaded { config, seen }) })
+        let config = Mutex::new(Arc::new(files.load()?));
+        Ok(Self { files, config, seen: Arc::new(tokio::sync::Mutex::new(seen)) })
     }
 
     /// Shakes hands.
-    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Peer)> {
-        let stream = TlsAcceptor::from(self.config()).accept(stream).await?;
+    pub(super) async fn accept(self: &Arc<Self>, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Peer)> {
+        let stream = TlsAcceptor::from(self.config().await).accept(stream).await?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let peer = Peer { names: certificate.map(names).unwrap_or_default().into() };
         Ok((stream, peer))
     }
 
     /// The files are looked at for each new connection, which costs little beside its handshake. Connections that are
-    /// open keep what they began with. Where the new files are no good, the old ones go on.
-    fn config(&self) -> Arc<ServerConfig> {
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = self.files.fingerprints();
-        if seen != loaded.seen {
-            loaded.seen = seen;
-            match self.files.load() {
-                Ok(config) => {
-                    loaded.config = Arc::new(config);
-                    tracing::info!(certificate = %self.files.cert.display(), "the TLS files have changed and were read again");
-                }
-                Err(error) => tracing::error!(%error, "the TLS files have changed and are no good; the old ones go on"),
-            }
+    /// open keep what they began with.
+    async fn config(self: &Arc<Self>) -> Arc<ServerConfig> {
+        let look = async {
+            let seen = Arc::clone(&self.seen).lock_owned().await;
+            let tls = Arc::clone(self);
+            // Fails only with the runtime.
+            let _ = task::spawn_blocking(move || tls.look(seen)).await;
+        };
+        if time::timeout(LOOK_TIME, look).await.is_err() {
+            tracing::warn!("the TLS files cannot be looked at in time; what was read last goes on");
         }
-        Arc::clone(&loaded.config)
+        Arc::clone(&self.current())
+    }
+
+    /// Where new files are no good, the old ones go on.
+    fn look(&self, mut seen: OwnedMutexGuard<Vec<Fingerprint>>) {
+        let found = self.files.fingerprints();
+        if found == *seen {
+            return;
+        }
+        *seen = found;
+        match self.files.load() {
+            Ok(config) => {
+                *self.current() = Arc::new(config);
+                tracing::info!(certificate = %self.files.cert.display(), "the TLS files have changed and were read again");
+            }
+            Err(error) => tracing::error!(%error, "the TLS files have changed and are no good; the old ones go on"),
+        }
+    }
+
+    /// Never locked while a file is read.
+    fn current(&self) -> MutexGuard<'_, Arc<ServerConfig>> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
