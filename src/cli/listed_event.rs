@@ -23,7 +23,7 @@ pub(super) fn read(mut event: proto::Event) -> Read<Event> {
     let notes = mem::take(&mut event.update_notes);
     let (body, body_commitment) = body(event, resource)?;
     let sealed = sealed("record_time", record_time, leaf_index, body_commitment)?;
-    let notes = notes.into_iter().map(note).collect::<Read<_>>()?;
+    let notes = notes.into_iter().map(named_note).collect::<Read<_>>()?;
     Ok(Event { name, action, resource_type, sealed, body, notes })
 }
 
@@ -47,11 +47,13 @@ fn name(event: &proto::Event) -> Read<EventName> {
 }
 
 /// The body, from which its commitment is made; or its erasure, and the commitment that is left of it.
-fn body(event: proto::Event, resource: proto::Resource) -> Read<(Result<EventBody, Erasure>, [u8; 32])> {
-    if let Some(erasure) = event.erasure {
-        let erasure = Erasure { time: time("erase_time", erasure.erase_time)?, reason: erasure.reason };
-        return Ok((Err(erasure), bytes("body_commitment", &event.body_commitment)?));
+type Body = (Result<EventBody, Erasure>, [u8; 32]);
+
+fn body(event: proto::Event, resource: proto::Resource) -> Read<Body> {
+    if event.erasure.is_some() {
+        return erased(event, &resource);
     }
+    require_uncommitted("body_commitment", &event.body_commitment)?;
     let content = Content {
         resource: Resource { kind: resource.r#type, id: resource.id, name: resource.name },
         actor: actor("actor", event.actor)?,
@@ -64,10 +66,57 @@ fn body(event: proto::Event, resource: proto::Resource) -> Read<(Result<EventBod
     Ok((Ok(EventBody { content, recorder, salt: bytes("salt", &event.salt)? }), [0; 32]))
 }
 
+/// No leaf vouches for what is shown in place of an erased body, and who reads it beside what was verified would believe it.
+fn erased(event: proto::Event, resource: &proto::Resource) -> Read<Body> {
+    require_erased(&[
+        ("resource.id", resource.id.is_empty()),
+        ("resource.name", resource.name.is_empty()),
+        ("actor", event.actor.is_none()),
+        ("message", event.message.is_empty()),
+        ("changes", event.changes.is_empty()),
+        ("context", event.context.is_none()),
+        ("attributes", event.attributes.is_empty()),
+        ("recorder", event.recorder.is_none()),
+        ("salt", event.salt.is_empty()),
+    ])?;
+    let erasure = event.erasure.unwrap_or_default();
+    let erasure = Erasure { time: time("erase_time", erasure.erase_time)?, reason: erasure.reason };
+    Ok((Err(erasure), bytes("body_commitment", &event.body_commitment)?))
+}
+
+/// Each field of an erased body must be absent; `fields` says whether it is.
+fn require_erased(fields: &[(&str, bool)]) -> Read<()> {
+    match fields.iter().find(|(_, is_absent)| !is_absent) {
+        Some((field, _)) => Err(format!("{field} is shown, although the body was erased: nothing vouches for it")),
+        None => Ok(()),
+    }
+}
+
+/// The commitment is made from the body where there is one. Another one beside it would not be looked at.
+fn require_uncommitted(field: &str, commitment: &[u8]) -> Read<()> {
+    match commitment {
+        [] => Ok(()),
+        _ => Err(format!("{field} is shown, although the body was not erased: nothing vouches for it")),
+    }
+}
+
+/// A note, or which one it is and what is wrong with it.
+fn named_note(shown: proto::UpdateNote) -> Read<UpdateNote> {
+    let id = shown.note_id.clone();
+    note(shown).map_err(|problem| format!("note {id}: {problem}"))
+}
+
 fn note(note: proto::UpdateNote) -> Read<UpdateNote> {
     let (body, body_commitment) = match note.author {
-        None => (None, bytes("update_notes.body_commitment", &note.body_commitment)?),
+        None => {
+            require_erased(&[
+                ("update_notes.text", note.text.is_empty()),
+                ("update_notes.salt", note.salt.is_empty()),
+            ])?;
+            (None, bytes("update_notes.body_commitment", &note.body_commitment)?)
+        }
         author => {
+            require_uncommitted("update_notes.body_commitment", &note.body_commitment)?;
             let author = actor("update_notes.author", author)?;
             let salt = bytes("update_notes.salt", &note.salt)?;
             (Some(NoteBody { author, text: note.text, salt }), [0; 32])

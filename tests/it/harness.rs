@@ -4,10 +4,12 @@ mod database;
 mod export;
 mod metrics;
 mod proofs;
+mod rewriting;
 
 pub use export::*;
 pub use metrics::*;
 pub use proofs::*;
+pub use rewriting::*;
 
 use std::{
     fmt::Debug,

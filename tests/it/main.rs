@@ -24,6 +24,7 @@ mod grpcurl;
 mod hangs;
 mod harness;
 mod hostile;
+mod hostile_service;
 mod http1;
 mod isolation;
 mod jwks;

@@ -1,0 +1,99 @@
+//! What a client command makes of a service that does not say what is so.
+
+use std::{net::SocketAddr, process::Output};
+
+use auditlog::proto::auditlog::v1::{
+    Actor, Erasure, Event, FieldChange, Leaf, ListEventsResponse, RequestContext, UpdateNote, leaf::Kind,
+};
+use prost::Message as _;
+
+use crate::{
+    harness::*,
+    verify::{assert_finds, assert_holds},
+    verify_client::{run, service},
+};
+
+const T: &str = "tenants/acme";
+
+fn id(n: u64) -> String {
+    id_at(START_MILLIS - 1_000_000, n)
+}
+
+/// Runs a client command against the service at `address`.
+async fn call(app: &TestApp, address: SocketAddr, arguments: &[&str]) -> Output {
+    let mut all: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    all.extend(service(app));
+    let place = all.iter().position(|argument| argument == "--address").unwrap();
+    all[place + 1] = format!("http://{address}");
+    run(app.database.folder.path(), all).await
+}
+
+/// Verifies the log of a service that shows each of its events so changed.
+async fn verify_showing(app: &TestApp, change: impl Fn(&mut Event) + Send + Sync + 'static) -> Output {
+    let change = move |method: &str, bytes: Vec<u8>| match method {
+        "ListEvents" => rewrite(&bytes, |page: &mut ListEventsResponse| page.events.iter_mut().for_each(&change)),
+        _ => bytes,
+    };
+    let address = rewriting(app, |_, bytes| bytes, change).await;
+    call(app, address, &["verify", "--tenant", "acme"]).await
+}
+
+/// What is invented of an event whose body was erased, with the field's name.
+const INVENTED: [(&str, fn(&mut Event)); 9] = [
+    ("resource.id", |event| event.resource.as_mut().unwrap().id = "cp-1".to_owned()),
+    ("resource.name", |event| event.resource.as_mut().unwrap().name = "Production".to_owned()),
+    ("actor", |event| event.actor = Some(Actor { r#type: 1, id: "bob".to_owned(), ..Actor::default() })),
+    ("message", |event| event.message = "Bob did it".to_owned()),
+    ("changes", |event| event.changes = vec![FieldChange::default()]),
+    ("context", |event| event.context = Some(RequestContext::default())),
+    ("attributes", |event| event.attributes = [("by".to_owned(), "bob".to_owned())].into()),
+    ("recorder", |event| event.recorder = Some(Actor::default())),
+    ("salt", |event| event.salt = vec![0; 16]),
+];
+
+/// No leaf vouches for it: whoever sees it beside what was verified would believe it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_shown_beside_an_erased_body_is_a_finding() {
+    let app = TestApp::start(Backend::Sqlite).await;
+    for n in 0..3 {
+        app.record_as(&Caller::root(), T, event("clusterprofile", "cp-1"), &id(n)).await.unwrap();
+    }
+    app.database.erase(&id(1));
+    assert_holds(&verify_showing(&app, |_| ()).await);
+    for (field, invent) in INVENTED {
+        let invent = move |event: &mut Event| {
+            if event.erasure.is_some() {
+                invent(event)
+            }
+        };
+        assert_finds(field, &verify_showing(&app, invent).await, &[&id(1), field, "erased"]);
+    }
+    let committed = |event: &mut Event| event.body_commitment = vec![7; 32];
+    assert_finds("a commitment", &verify_showing(&app, committed).await, &["body_commitment"]);
+    let both = |event: &mut Event| event.erasure = Some(Erasure::default());
+    assert_finds("an invented erasure", &verify_showing(&app, both).await, &[&id(0)]);
+}
+
+/// The same of a note, which says only by the absence of its author that it was erased.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_shown_of_an_erased_note_is_a_finding() {
+    let app = TestApp::start(Backend::Sqlite).await;
+    let name = app.record_as(&Caller::root(), T, event("clusterprofile", "cp-1"), &id(0)).await.unwrap().name;
+    app.note(&Caller::root(), &name, "why", &id(1)).await.unwrap();
+    let leaf = app.leaves(&Caller::root(), T, 1, 1).await.unwrap().leaves.remove(0);
+    let Some(Kind::Note(sealed)) = Leaf::decode(&*leaf).unwrap().kind else { panic!("the second leaf is the note's") };
+    let erase = move |note: &mut UpdateNote, text: &str, salt: &[u8]| {
+        note.author = None;
+        (note.text, note.salt, note.body_commitment) = (text.into(), salt.into(), sealed.body_commitment.clone());
+    };
+    let showing = async |text: &'static str, salt: &'static [u8]| {
+        let erase = erase.clone();
+        let change = move |event: &mut Event| event.update_notes.iter_mut().for_each(|note| erase(note, text, salt));
+        verify_showing(&app, change).await
+    };
+    assert_holds(&showing("", b"").await);
+    assert_finds("a text", &showing("Bob did it", b"").await, &[&id(1), "text", "erased"]);
+    assert_finds("a salt", &showing("", &[7; 16]).await, &[&id(1), "salt", "erased"]);
+    let committed = |event: &mut Event| event.update_notes[0].body_commitment = vec![7; 32];
+    assert_finds("a commitment", &verify_showing(&app, committed).await, &[&id(1), "body_commitment"]);
+}
