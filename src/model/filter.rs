@@ -52,3 +52,22 @@ pub enum Order {
     /// By place in the log, rising.
     Log,
 }
+
+impl Order {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::NewestFirst, Self::OldestFirst, Self::Log];
+
+    /// The word in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NewestFirst => "newest_first",
+            Self::OldestFirst => "oldest_first",
+            Self::Log => "log",
+        }
+    }
+
+    /// Reads [`Self::as_str`] back.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|order| order.as_str() == text)
+    }
+}

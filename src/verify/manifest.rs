@@ -1,5 +1,7 @@
 //! What the service has signed of an export. `docs/leaf-format.md` is its specification.
 
+use std::fmt;
+
 use serde::Deserialize;
 
 use crate::{
@@ -9,11 +11,14 @@ use crate::{
 
 const VERSION: &str = "auditlog export manifest v1";
 
+/// A JSON object.
+type Json = serde_json::Map<String, serde_json::Value>;
+
 /// The third line.
 #[derive(Deserialize)]
 struct Statement {
     parent: String,
-    filter: Option<serde_json::Map<String, serde_json::Value>>,
+    filter: Option<Json>,
     filter_sha256: Option<String>,
     order: String,
     log_size: u64,
@@ -28,8 +33,8 @@ struct Statement {
 pub struct Manifest {
     /// What was exported.
     pub parent: Scope,
-    /// Whether there was no filter.
-    pub is_unfiltered: bool,
+    /// Which events of that.
+    pub filter: ManifestFilter,
     /// The order of the rows.
     pub order: Order,
     /// Rows and notes with smaller places are in the file.
@@ -42,6 +47,15 @@ pub struct Manifest {
     pub sha256: Hash,
     /// The head of the log at `log_size`.
     pub checkpoint: Checkpoint,
+}
+
+/// Which events were asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ManifestFilter {
+    /// In full; without a member it is no filter.
+    Told(Json),
+    /// The SHA-256 of a filter that is too long for a manifest.
+    Hashed(Hash),
 }
 
 /// Why a text is no manifest, or not the one that it should be.
@@ -84,33 +98,51 @@ impl Manifest {
         let parent = Scope::parse(&statement.parent).map_err(|error| malformed(format!("parent {error}")))?;
         let checkpoint = Checkpoint::read(&statement.checkpoint, key).map_err(ManifestError::Checkpoint)?;
         require_one_log(name, &parent, statement.log_size, &checkpoint)?;
-        let sha256 = statement.sha256()?;
-        let is_unfiltered = statement.is_unfiltered()?;
-        let order = order(&statement.order).ok_or_else(|| malformed("order is none"))?;
+        let sha256 = hash("sha256", &statement.sha256)?;
+        let order = Order::parse(&statement.order).ok_or_else(|| malformed("order is none"))?;
         let Statement { log_size, proof_columns, row_count, .. } = statement;
-        Ok(Self { parent, is_unfiltered, order, log_size, proof_columns, row_count, sha256, checkpoint })
+        let filter = statement.filter()?;
+        Ok(Self { parent, filter, order, log_size, proof_columns, row_count, sha256, checkpoint })
     }
 
     /// Whether the file must have every leaf of the log.
     pub fn is_of_whole_log(&self) -> bool {
-        self.is_unfiltered && self.parent.project().is_none()
+        self.filter.is_none() && self.parent.project().is_none()
+    }
+}
+
+impl ManifestFilter {
+    /// Whether every event was asked for.
+    pub fn is_none(&self) -> bool {
+        matches!(self, Self::Told(filter) if filter.is_empty())
+    }
+}
+
+impl fmt::Display for ManifestFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Told(filter) if filter.is_empty() => f.write_str("none"),
+            Self::Told(filter) => f.write_str(&serde_json::to_string(filter).map_err(|_| fmt::Error)?),
+            Self::Hashed(hash) => write!(f, "too long to be told, SHA-256 {}", hex::encode(hash)),
+        }
     }
 }
 
 impl Statement {
-    fn sha256(&self) -> Result<Hash, ManifestError> {
-        let mut sha256 = [0; 32];
-        hex::decode_to_slice(&self.sha256, &mut sha256).map_err(|_| malformed("sha256 is no hash"))?;
-        Ok(sha256)
-    }
-
-    fn is_unfiltered(&self) -> Result<bool, ManifestError> {
-        match (&self.filter, &self.filter_sha256) {
-            (Some(filter), _) => Ok(filter.is_empty()),
-            (None, Some(_)) => Ok(false),
+    fn filter(self) -> Result<ManifestFilter, ManifestError> {
+        match (self.filter, self.filter_sha256) {
+            (Some(filter), None) => Ok(ManifestFilter::Told(filter)),
+            (None, Some(sha256)) => Ok(ManifestFilter::Hashed(hash("filter_sha256", &sha256)?)),
             (None, None) => Err(malformed("it tells no filter")),
+            (Some(_), Some(_)) => Err(malformed("it tells a filter twice")),
         }
     }
+}
+
+fn hash(member: &str, text: &str) -> Result<Hash, ManifestError> {
+    let mut hash = [0; 32];
+    hex::decode_to_slice(text, &mut hash).map_err(|_| malformed(format!("{member} is no hash")))?;
+    Ok(hash)
 }
 
 /// The manifest's name, what was exported and the checkpoint are of one log.
@@ -131,13 +163,4 @@ fn require_one_log(name: &str, parent: &Scope, log_size: u64, checkpoint: &Check
 
 fn malformed(what: impl Into<String>) -> ManifestError {
     ManifestError::Malformed(what.into())
-}
-
-fn order(word: &str) -> Option<Order> {
-    match word {
-        "newest_first" => Some(Order::NewestFirst),
-        "oldest_first" => Some(Order::OldestFirst),
-        "log" => Some(Order::Log),
-        _ => None,
-    }
 }

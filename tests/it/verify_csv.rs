@@ -251,3 +251,45 @@ async fn a_cell_forges_no_line_of_the_report_and_hides_none() {
     assert!(!text.contains(|c: char| c.is_control() && c != '\n') && text.len() < 10_000, "{} bytes", text.len());
     assert_eq!(text.lines().filter(|line| line.starts_with("result: ")).count(), 1, "{text}");
 }
+
+/// Who is handed a file sees what it leaves out, and can refuse it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_tells_which_events_the_file_was_to_have() {
+    let app = TestApp::start(Backend::Sqlite).await;
+    small_log(&app).await;
+    let kind = "k".repeat(250);
+    let kinds = ["--resource-type", &*kind].repeat(10);
+    let exports = [
+        (&["--order", "log"][..], "none", "log", "the whole log of 7 leaves"),
+        (&["--no-proof-columns"], "none", "newest_first", "the whole log of 7 leaves, by the service's word"),
+        (
+            &["--action", "create", "--end-time", "2026-01-01T00:00:00.0001Z"],
+            r#"{"action_types":["create"],"end_time_unix_ms":1767225600001}"#,
+            "newest_first",
+            "only what the filter chose of tenants/acme, in the log's first 7 leaves",
+        ),
+        (
+            &["--parent", "tenants/acme/projects/web"],
+            "none",
+            "newest_first",
+            "only tenants/acme/projects/web, in the log's first 7 leaves",
+        ),
+        (&kinds, "too long to be told, SHA-256 ", "newest_first", "only what the filter chose of tenants/acme, in"),
+    ];
+    for (n, (more, filter, order, covers)) in exports.into_iter().enumerate() {
+        let file = format!("{n}.csv");
+        assert_eq!(export(&app, &file, more).await.status.code(), Some(0));
+        let output = verify_csv(&app, &file, &[]).await;
+        let told = format!("\nfilter: {filter}");
+        // Each export is an event of the log itself.
+        let covers = covers.replace('7', &(7 + n).to_string());
+        let text = assert_holds(&output);
+        assert!(text.contains(&told) && text.contains(&format!("\norder: {order}\ncovers: {covers}")), "{text}");
+        let whole = verify_csv(&app, &file, &["--whole"]).await;
+        match (covers.starts_with("the whole log"), covers.contains("word")) {
+            (true, false) => assert!(assert_holds(&whole).contains("complete and genuine")),
+            (true, true) => assert_finds(&covers, &whole, &["the export", "proof columns"]),
+            (false, _) => assert_finds(&covers, &whole, &["the export", "covers only"]),
+        }
+    }
+}

@@ -15,7 +15,7 @@ use crate::{
     verify::{CsvRow, CsvRows, Findings, Manifest, check_export, row_name},
 };
 
-use super::{Report, saved};
+use super::{Report, coverage, saved};
 
 /// How many proofs are asked for at once.
 const CALLS_IN_FLIGHT: usize = 32;
@@ -34,6 +34,9 @@ pub(super) struct ExportedArgs {
     /// Check the file against its manifest without knowing who has signed that: anybody may have made both
     #[arg(id = "unsigned", long, requires = "csv", conflicts_with = "verifier_key")]
     unsigned: bool,
+    /// Demand that the file can be shown to have the whole log of a tenant: a filter, for example, is a finding
+    #[arg(id = "whole", long, requires = "csv")]
+    whole: bool,
 }
 
 impl ExportedArgs {
@@ -60,15 +63,18 @@ impl ExportedArgs {
         let progress = Progress::new("bytes");
         let mut export = check_export(file, &manifest, |done| progress.at(done, bytes.max(done)));
         progress.end();
+        if self.whole {
+            coverage::require_whole(&manifest, &mut export.findings);
+        }
         let proved = match self.proofs && manifest.proof_columns {
             true => Some(proofs(self, &manifest, &mut export.findings)?),
             false => None,
         };
         let mut report = Report::new(export.findings);
-        report.line("export", format!("{}, log size {}", manifest.parent, manifest.log_size));
+        coverage::tell(&mut report, &manifest);
         report.line("rows", export.rows);
         report.line("leaves", export.leaves);
-        explain(&mut report, &manifest, key, proved);
+        coverage::explain(&mut report, &manifest, key, proved);
         Ok(report)
     }
 
@@ -196,37 +202,4 @@ fn is_answer(failed: &crate::client::CallFailed) -> bool {
     use tonic::Code::{DataLoss, FailedPrecondition, InvalidArgument, NotFound};
     matches!(failed.code(), NotFound | InvalidArgument | DataLoss | FailedPrecondition)
         || failed.code() == tonic::Code::Internal && !failed.is_temporary()
-}
-
-/// What all this shows, and what it does not.
-fn explain(report: &mut Report, manifest: &Manifest, key: Option<&VerifierKey>, proved: Option<u64>) {
-    let is_rebuilt = manifest.is_of_whole_log() && manifest.proof_columns;
-    report.shown("the file is, byte for byte, the one that the manifest is about, with all of its rows");
-    if key.is_some() {
-        report
-            .shown(format!("the manifest and its checkpoint of {} are signed by the key", manifest.checkpoint.origin));
-    } else {
-        report.not_shown(
-            "that the operator's key has signed the manifest and its checkpoint: anybody may have made them",
-        );
-        report.holds_only("consistent with the manifest, whose signatures were not checked (give --verifier-key)");
-    }
-    let size = manifest.log_size;
-    if is_rebuilt && key.is_some() {
-        report.shown(format!(
-            "complete and genuine: the rows and notes are all {size} leaves of the log, and make the root of its checkpoint"
-        ));
-    } else if is_rebuilt {
-        report.shown(format!("the rows and notes are {size} leaves, and make the root in the manifest's checkpoint"));
-    } else if manifest.is_of_whole_log() {
-        report.not_shown("that no row is missing: without proof_columns the rows do not make the log's root");
-    } else {
-        report.not_shown("that no row is missing: of a part of the log, that is the service's word (the manifest)");
-    }
-    match proved {
-        Some(count) => report.shown(format!("each of the {count} rows and notes is in the log of the checkpoint")),
-        None if is_rebuilt => (),
-        None if manifest.proof_columns => report.not_shown("that the rows are in the log: --proofs shows it"),
-        None => report.not_shown("that the rows are in the log: the file was exported without proof_columns"),
-    }
 }

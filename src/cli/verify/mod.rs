@@ -1,6 +1,7 @@
 //! `auditlog verify`: holds a log, or an exported file, against what was sealed.
 
 mod client;
+mod coverage;
 mod database;
 mod exported;
 mod report;
