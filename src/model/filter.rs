@@ -40,6 +40,12 @@ pub struct EventFilter {
     pub start_leaf_index: Option<i64>,
 }
 
+/// A bound in milliseconds since 1970, rounded up: of the events, whose times are whole milliseconds, the rounded bound divides off
+/// the same ones.
+pub fn bound_millis(seconds: i64, nanos: u32) -> i64 {
+    seconds * 1000 + i64::from(nanos.div_ceil(1_000_000))
+}
+
 /// The order of a list or an export.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

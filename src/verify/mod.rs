@@ -22,7 +22,7 @@ pub use database::{Expected, VerifyError};
 pub use exported::{check_export, row_name};
 pub use findings::Findings;
 pub use listed::ListedCheck;
-pub use manifest::Manifest;
+pub use manifest::{Manifest, ManifestFilter};
 pub use tree::Recomputed;
 
 use std::cmp::Ordering;

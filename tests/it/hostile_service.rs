@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, process::Output};
 
 use auditlog::proto::auditlog::v1::{
-    Actor, Erasure, Event, FieldChange, Leaf, ListEventsResponse, RequestContext, UpdateNote, leaf::Kind,
+    Actor, Erasure, Event, ExportCsvRequest, FieldChange, Leaf, ListEventsResponse, RequestContext, UpdateNote,
+    leaf::Kind,
 };
 use prost::Message as _;
 
@@ -96,4 +97,61 @@ async fn what_is_shown_of_an_erased_note_is_a_finding() {
     assert_finds("a salt", &showing("", &[7; 16]).await, &[&id(1), "salt", "erased"]);
     let committed = |event: &mut Event| event.update_notes[0].body_commitment = vec![7; 32];
     assert_finds("a commitment", &verify_showing(&app, committed).await, &[&id(1), "body_commitment"]);
+}
+
+/// Exports from a service that exports something else than it was asked for, and signs a manifest of that.
+async fn export_something_else(app: &TestApp, change: fn(&mut ExportCsvRequest), more: &[&str]) -> Output {
+    let asked = move |method: &str, bytes: Vec<u8>| match method {
+        "ExportCsv" => rewrite(&bytes, change),
+        _ => bytes,
+    };
+    let address = rewriting(app, asked, |_, bytes| bytes).await;
+    call(app, address, &[&["export", "--parent", T, "--output", "a.csv"], more].concat()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_of_something_else_is_no_export() {
+    let app = TestApp::start(Backend::Sqlite).await;
+    for n in 0..3 {
+        app.record_as(&Caller::root(), T, event("clusterprofile", "cp-1"), &id(n)).await.unwrap();
+    }
+    let changes: [(&str, fn(&mut ExportCsvRequest)); 6] = [
+        ("parent", |request| request.parent = "tenants/acme/projects/web".to_owned()),
+        ("filter", |request| request.filter.as_mut().unwrap().resource_ids = vec!["cp-1".to_owned()]),
+        ("filter", |request| request.filter.as_mut().unwrap().resource_ids = vec!["x".repeat(250); 10]),
+        ("filter", |request| request.filter = None),
+        ("order", |request| request.order = 3),
+        ("proof_columns", |request| request.proof_columns = false),
+    ];
+    for (member, change) in changes {
+        let output = export_something_else(&app, change, &["--action", "create"]).await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{member}: {said}");
+        assert!(said.contains("of another export") && said.contains(member), "{member}: {said}");
+        let folder = app.database.folder.path();
+        assert!(!folder.join("a.csv").exists() && !folder.join("a.csv.manifest").exists());
+        for left in ["a.csv.part", "a.csv.part.request"] {
+            std::fs::remove_file(folder.join(left)).unwrap();
+        }
+    }
+}
+
+/// What the service understands of each part of a question is what was meant.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_of_what_was_asked_for_is_one() {
+    let app = TestApp::start(Backend::Sqlite).await;
+    app.record_as(&Caller::root(), T, event("clusterprofile", "cp-1"), &id(0)).await.unwrap();
+    let long = "x".repeat(250);
+    let times = ["--start-time", "1969-12-31T23:59:59.9999Z", "--end-time", "2026-01-01T00:00:00.000000001Z"];
+    let others = ["--action", "update", "--action", "create", "--resource-type", "\"\u{1f980}", "--actor-id", "ann"];
+    let more = ["--resource-id", "cp-1", "--actor-type", "system", "--project", "web", "--start-leaf-index", "7"];
+    let questions =
+        [vec!["--tenant-only"], [&times[..], &more].concat(), others.to_vec(), ["--resource-id", &*long].repeat(10)];
+    for question in questions {
+        let output = export_something_else(&app, |_| (), &question).await;
+        assert_eq!(output.status.code(), Some(0), "{question:?}: {}", String::from_utf8_lossy(&output.stderr));
+        for file in ["a.csv", "a.csv.manifest"] {
+            std::fs::remove_file(app.database.folder.path().join(file)).unwrap();
+        }
+    }
 }

@@ -14,7 +14,7 @@ use crate::{
     verify::Manifest,
 };
 
-use super::part::Part;
+use super::{agreement::Asked, part::Part};
 
 /// An export that is under way.
 pub(super) struct Download<'r> {
@@ -127,10 +127,12 @@ impl Download<'_> {
         reply.require_sums()?;
         let manifest = reply.manifest()?;
         let (sha256, rows) = (self.part.sha256()?, self.part.rows());
+        let log_size = self.part.log_size;
         if let Some(note) = &manifest {
-            require_file(note, sha256, rows)?;
+            let manifest = Manifest::read(note, None).map_err(|error| CliError::Export(error.to_string()))?;
+            Asked { request: &self.request, log_size, sha256, rows }.require(&manifest)?;
         }
-        Ok(Complete { rows, sha256, log_size: self.part.log_size, manifest, part: self.part })
+        Ok(Complete { rows, sha256, log_size, manifest, part: self.part })
     }
 }
 
@@ -156,16 +158,5 @@ impl Reply {
         let Some(note) = self.trailing.get_bin(MANIFEST) else { return Ok(None) };
         let note = note.to_bytes().ok().and_then(|bytes| String::from_utf8(bytes.to_vec()).ok());
         note.map(Some).ok_or_else(|| CliError::Export(format!("{MANIFEST} is no text")))
-    }
-}
-
-/// The manifest is of the whole file, of which this reply may have been but the last part.
-fn require_file(note: &str, sha256: [u8; 32], rows: u64) -> Result<(), CliError> {
-    let manifest = Manifest::read(note, None).map_err(|error| CliError::Export(error.to_string()))?;
-    match (manifest.sha256, manifest.row_count) == (sha256, rows) {
-        true => Ok(()),
-        false => Err(CliError::Export(
-            "the manifest is of another file: was a body erased meanwhile? Export anew".to_owned(),
-        )),
     }
 }

@@ -1,5 +1,6 @@
 //! `auditlog export`: a CSV file that proves itself, with its manifest beside it.
 
+mod agreement;
 mod download;
 mod part;
 mod request;

@@ -13,6 +13,7 @@ use prost_types::Timestamp as ProtoTimestamp;
 use super::{Decoder, Path};
 use crate::model::{
     IdOrigin, Timestamp,
+    filter::bound_millis,
     limits::MAX_AHEAD_MILLIS,
     time_id::{EventId, TimeId},
 };
@@ -85,13 +86,12 @@ impl Decoder<'_> {
         None
     }
 
-    /// A filter's bound in milliseconds since 1970, rounded up: of the events, whose times are whole milliseconds, the
-    /// rounded bound divides off the same ones.
+    /// A filter's bound in milliseconds since 1970.
     pub(super) fn bound_millis(&mut self, path: Path<'_>, time: &ProtoTimestamp) -> Option<i64> {
         let nanos = self.require(path, nanos(time), NANOS)?;
         let seconds = PROTO_SECONDS.contains(&time.seconds).then_some(time.seconds);
         let seconds = self.require(path, seconds, PROTO_RANGE)?;
-        Some(seconds * 1000 + i64::from(nanos.div_ceil(1_000_000)))
+        Some(bound_millis(seconds, nanos))
     }
 }
 
