@@ -17,7 +17,7 @@ use tonic::{
 
 use crate::client::{self, CallFailed, ClientTls, Credentials, RetryPolicy};
 
-use super::CliError;
+use super::{CliError, refuse_unused};
 
 /// Where the service is and who calls.
 #[derive(Debug, clap::Args)]
@@ -81,6 +81,18 @@ impl RemoteArgs {
         let address = self.address.as_deref().unwrap_or_default();
         let endpoint = client::endpoint(address, self.tls()?)?;
         Ok(Remote { channel: endpoint.connect_lazy(), address: address.to_owned(), claims: self.claims()? })
+    }
+
+    /// Refuses what says how to encrypt where nothing is encrypted: a token would go in the clear that was not meant to.
+    pub(super) fn refuse_unused(&self) -> Result<(), CliError> {
+        let uri = self.address.as_deref().and_then(|address| address.parse::<Uri>().ok());
+        let in_clear = uri.is_some_and(|uri| uri.scheme_str() == Some("http"));
+        let flags = [
+            (in_clear && self.ca_file.is_some(), "--ca-file"),
+            (in_clear && self.cert_file.is_some(), "--cert-file"),
+            (in_clear && self.server_name.is_some(), "--server-name"),
+        ];
+        refuse_unused(&flags, "without TLS, for which the address begins with https://")
     }
 
     fn claims(&self) -> Result<MetadataMap, CliError> {

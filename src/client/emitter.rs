@@ -47,7 +47,8 @@ impl Emitter {
     /// Connects with TLS as `tls` says; the address begins with `https://`.
     ///
     /// # Errors
-    /// As [`Self::connect`], and if `tls` holds what is no certificate or key.
+    /// As [`Self::connect`], if `tls` holds what is no certificate or key, and if it says something that an address without
+    /// `https://` would leave undone.
     pub async fn connect_with(address: &str, credentials: Credentials, tls: ClientTls) -> Result<Self, ClientError> {
         let channel = endpoint(address, tls)?.connect().await.map_err(connect_failed(address))?;
         Self::over(channel, credentials)
@@ -172,10 +173,13 @@ impl Emitter {
 
 /// The service at `address`; over TLS where that begins with `https://`.
 pub(crate) fn endpoint(address: &str, tls: ClientTls) -> Result<Endpoint, ClientError> {
-    let mut endpoint = Endpoint::from_shared(address.to_owned()).map_err(connect_failed(address))?;
-    if endpoint.uri().scheme_str() == Some("https") {
-        endpoint = endpoint.tls_config(tls.config()).map_err(connect_failed(address))?;
-    }
+    let endpoint = Endpoint::from_shared(address.to_owned()).map_err(connect_failed(address))?;
+    let endpoint = match endpoint.uri().scheme_str() {
+        Some("https") => endpoint.tls_config(tls.config()).map_err(connect_failed(address))?,
+        // What the caller believes to be encrypted must not go in the clear.
+        _ if tls.is_asked_for() => return Err(ClientError::NotEncrypted { address: address.to_owned() }),
+        _ => endpoint,
+    };
     Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).http2_keep_alive_interval(KEEP_ALIVE))
 }
 

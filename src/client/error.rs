@@ -20,6 +20,12 @@ pub enum ClientError {
         /// Why.
         source: tonic::transport::Error,
     },
+    /// The address does not begin with `https://`, and [`ClientTls`](super::ClientTls) says how to encrypt. Nobody was called.
+    #[error("{address} does not begin with https://, and TLS is asked for")]
+    NotEncrypted {
+        /// The address.
+        address: String,
+    },
     /// The credentials cannot be sent.
     #[error(transparent)]
     Credentials(#[from] CredentialsInvalid),

@@ -223,6 +223,19 @@ async fn nobody_there_is_temporary_and_no_address_is_told() {
     assert!(matches!(invalid, ClientError::Credentials(_)));
 }
 
+/// Who names an authority expects that it is asked for.
+#[tokio::test]
+async fn nobody_is_called_in_the_clear_who_should_be_called_over_tls() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let tls = ClientTls::new;
+    for tls in [tls().authority("x"), tls().identity("x", "y"), tls().server_name("audit.example.com")] {
+        let error = Emitter::connect_with(&address, Credentials::user("ann"), tls).await.unwrap_err();
+        assert!(!error.is_temporary() && error.to_string().contains("https://"), "{error}");
+    }
+    assert!(futures_util::FutureExt::now_or_never(listener.accept()).is_none());
+}
+
 #[tokio::test]
 async fn a_batch_names_projects_only_where_they_differ() {
     let fake = Fake::default();

@@ -16,7 +16,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub struct ClientTls {
     authority: Option<String>,
     identity: Option<(String, String)>,
@@ -42,6 +42,11 @@ impl ClientTls {
     /// Expects this name in the service's certificate, instead of the address's host.
     pub fn server_name(self, name: impl Into<String>) -> Self {
         Self { server_name: Some(name.into()), ..self }
+    }
+
+    /// Whether anything was said that an address without TLS would leave undone.
+    pub(super) fn is_asked_for(&self) -> bool {
+        *self != Self::default()
     }
 
     pub(super) fn config(self) -> ClientTlsConfig {

@@ -180,6 +180,10 @@ async fn without_a_key_there_is_no_manifest_and_without_rights_no_file() {
     let output = run(folder, arguments.map(str::to_owned).into()).await;
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("CREDENTIALS_MISSING"), "{}", text(&output.stderr));
+    // Who asks for encryption does not get on without it.
+    let output = export(&app, "b.csv", &["--server-name", "audit.example.com"]).await;
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("--server-name has no effect without TLS"), "{said}");
     assert!(!folder.join("b.csv").exists());
     assert!(!folder.join("b.csv.part").exists() && !folder.join("b.csv.part.request").exists());
 }

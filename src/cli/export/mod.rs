@@ -52,6 +52,7 @@ impl ExportArgs {
         if self.remote.address.is_none() {
             return Err(CliError::NoAddress);
         }
+        self.remote.refuse_unused()?;
         let request = self.what.request();
         let part = match self.resume {
             true => Part::reopen(&self.output, &request)?,

@@ -70,6 +70,7 @@ impl VerifyArgs {
     }
 
     fn refuse_unused(&self) -> Result<(), CliError> {
+        self.remote.refuse_unused()?;
         let DatabaseSettings { migrate, start_wait, pool_size, .. } = &self.database;
         let unused = [
             (migrate.is_some(), "--database-migrate"),
