@@ -18,6 +18,7 @@ mod serve;
 mod signals;
 mod token;
 mod verify;
+mod whole_file;
 
 use std::{
     collections::BTreeSet,

@@ -1,6 +1,6 @@
 //! What a client command makes of a service that does not say what is so.
 
-use std::{net::SocketAddr, process::Output};
+use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, process::Output};
 
 use auditlog::proto::auditlog::v1::{
     Actor, Erasure, Event, ExportCsvRequest, FieldChange, Leaf, ListEventsResponse, RequestContext, UpdateNote,
@@ -131,7 +131,7 @@ async fn an_export_of_something_else_is_no_export() {
         let folder = app.database.folder.path();
         assert!(!folder.join("a.csv").exists() && !folder.join("a.csv.manifest").exists());
         for left in ["a.csv.part", "a.csv.part.request"] {
-            std::fs::remove_file(folder.join(left)).unwrap();
+            fs::remove_file(folder.join(left)).unwrap();
         }
     }
 }
@@ -151,7 +151,60 @@ async fn an_export_of_what_was_asked_for_is_one() {
         let output = export_something_else(&app, |_| (), &question).await;
         assert_eq!(output.status.code(), Some(0), "{question:?}: {}", String::from_utf8_lossy(&output.stderr));
         for file in ["a.csv", "a.csv.manifest"] {
-            std::fs::remove_file(app.database.folder.path().join(file)).unwrap();
+            fs::remove_file(app.database.folder.path().join(file)).unwrap();
+        }
+    }
+}
+
+/// Exports while somebody else writes `file`.
+async fn export_beside(app: &TestApp, file: &str) -> Output {
+    let path = app.database.folder.path().join(file);
+    let answered = move |method: &str, bytes: Vec<u8>| {
+        if method == "ExportCsv" {
+            fs::write(&path, "somebody's").unwrap();
+        }
+        bytes
+    };
+    let address = rewriting(app, |_, bytes| bytes, answered).await;
+    call(app, address, &["export", "--parent", T, "--output", "a.csv"]).await
+}
+
+#[track_caller]
+fn assert_is_there(app: &TestApp, output: &Output, file: &str) {
+    let (said, path) = (String::from_utf8_lossy(&output.stderr), app.database.folder.path().join(file));
+    assert!(output.status.code() == Some(2) && said.contains(&format!("{file} is there already")), "{said}");
+    assert_eq!(fs::read_to_string(path).unwrap(), "somebody's");
+}
+
+/// What is there is not this program's to replace, whenever it has come.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_replaces_no_file() {
+    let app = TestApp::start(Backend::Sqlite).await;
+    app.record_as(&Caller::root(), T, event("clusterprofile", "cp-1"), &id(0)).await.unwrap();
+    let path = |file: &str| app.database.folder.path().join(file);
+    let export = async |more: &[&str]| {
+        call(&app, app.address, &[&["export", "--parent", T, "--output", "a.csv"], more].concat()).await
+    };
+    fs::write(path("a.csv.manifest"), "somebody's").unwrap();
+    assert_is_there(&app, &export(&[]).await, "a.csv.manifest");
+    assert!(!path("a.csv.part").exists());
+    fs::remove_file(path("a.csv.manifest")).unwrap();
+    for file in ["a.csv", "a.csv.manifest"] {
+        assert_is_there(&app, &export_beside(&app, file).await, file);
+        assert_ne!(path("a.csv").exists(), path("a.csv.manifest").exists(), "nothing stands beside {file}");
+        let request = fs::read(path("a.csv.part.request")).unwrap();
+        fs::remove_file(path(file)).unwrap();
+        assert_eq!(export(&["--resume"]).await.status.code(), Some(0));
+        // As if the command had ended before the file had its name.
+        fs::rename(path("a.csv"), path("a.csv.part")).unwrap();
+        fs::write(path("a.csv.part.request"), request).unwrap();
+        assert_eq!(export(&["--resume"]).await.status.code(), Some(0));
+        assert!(!path("a.csv.part").exists() && !path("a.csv.part.request").exists());
+        let [mode, of_manifest] =
+            ["a.csv", "a.csv.manifest"].map(|file| path(file).metadata().unwrap().permissions().mode());
+        assert_eq!(format!("{mode:o}"), format!("{of_manifest:o}"));
+        for file in ["a.csv", "a.csv.manifest"] {
+            fs::remove_file(path(file)).unwrap();
         }
     }
 }

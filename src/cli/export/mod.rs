@@ -6,6 +6,7 @@ mod part;
 mod request;
 
 use std::{
+    fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
 };
@@ -18,7 +19,7 @@ use self::{
 use super::{
     CliError,
     remote::{RemoteArgs, block_on},
-    verify::write_text,
+    whole_file,
 };
 
 const EXPLAINED: &str = "\
@@ -34,7 +35,7 @@ shows what the file proves.";
 pub(super) struct ExportArgs {
     #[command(flatten)]
     what: WhatArgs,
-    /// File to write; it must not be there yet
+    /// File to write; neither it nor its manifest may be there yet
     #[arg(id = "output", long, value_name = "FILE")]
     output: PathBuf,
     /// Go on with an export that was interrupted
@@ -63,17 +64,34 @@ impl ExportArgs {
             Download { remote: &remote, request, part, retries: self.retries }.run().await
         };
         let complete = block_on(work)?;
-        let manifest = manifest_of(&self.output);
-        if let Some(note) = &complete.manifest {
-            write_text(&manifest, note)?;
-        }
-        complete.part.finish()?;
+        let manifest = part::manifest_of(&self.output);
+        publish(&complete, &manifest)?;
         print(&self.output, &manifest, &complete).map_err(|error| CliError::Io("write to standard output", error))
     }
 }
 
-fn manifest_of(output: &Path) -> PathBuf {
-    part::beside(output, ".manifest")
+/// Gives the file its name. Its manifest comes first, because a file without one looks like one that has none.
+fn publish(complete: &Complete, manifest: &Path) -> Result<(), CliError> {
+    let is_new = match &complete.manifest {
+        Some(note) => write_manifest(manifest, note)?,
+        None => false,
+    };
+    complete.part.finish().inspect_err(|_| {
+        if is_new {
+            // If it stays, the next attempt finds that it is its own.
+            let _ = fs::remove_file(manifest);
+        }
+    })
+}
+
+/// Writes the manifest, which may be there already: then an earlier attempt ended before the file had its name. Whether it was
+/// written now.
+fn write_manifest(path: &Path, note: &str) -> Result<bool, CliError> {
+    match whole_file::create(path, note.as_bytes()) {
+        Ok(()) => Ok(true),
+        Err(_) if fs::read(path).is_ok_and(|there| there == note.as_bytes()) => Ok(false),
+        Err(source) => Err(part::not_written(path, source)),
+    }
 }
 
 fn print(output: &Path, manifest: &Path, complete: &Complete) -> io::Result<()> {

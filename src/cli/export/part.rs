@@ -10,7 +10,10 @@ use std::{
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
-use crate::{cli::CliError, proto::auditlog::v1::ExportCsvRequest};
+use crate::{
+    cli::{CliError, whole_file},
+    proto::auditlog::v1::ExportCsvRequest,
+};
 
 /// An export that is being written: `FILE.part`, and beside it `FILE.part.request`, the call that it came from.
 pub(super) struct Part {
@@ -21,17 +24,23 @@ pub(super) struct Part {
     pub(super) log_size: i64,
 }
 
+/// The file's manifest.
+pub(super) fn manifest_of(output: &Path) -> PathBuf {
+    beside(output, ".manifest")
+}
+
 /// The file's name with something behind it.
-pub(super) fn beside(output: &Path, suffix: &str) -> PathBuf {
+fn beside(output: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(output);
     name.push(suffix);
     name.into()
 }
 
 impl Part {
-    /// Begins a file. Neither it nor an interrupted one may be there: they are not this program's to remove.
+    /// Begins a file. Neither it nor its manifest nor an interrupted one may be there: they are not this program's to remove.
     pub(super) fn begin(output: &Path) -> Result<Self, CliError> {
         require_absent(output, "is there already")?;
+        require_absent(&manifest_of(output), "is there already, and is the manifest of another file")?;
         let path = beside(output, ".part");
         require_absent(&path, "is of an export that was interrupted: go on with --resume, or remove it")?;
         let file =
@@ -71,7 +80,8 @@ impl Part {
         self.log_size = log_size;
         let kept = ExportCsvRequest { log_size, after_event_id: String::new(), ..request.clone() };
         let path = beside(&self.output, ".part.request");
-        fs::write(&path, kept.encode_to_vec()).map_err(failed("write", &path))
+        // Half of it would be another question, or none, and the file could not be gone on with.
+        whole_file::replace(&path, &kept.encode_to_vec()).map_err(failed("write", &path))
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), CliError> {
@@ -124,13 +134,13 @@ impl Part {
 
     /// The file is complete: gives it its name.
     pub(super) fn finish(&self) -> Result<(), CliError> {
-        let path = beside(&self.output, ".part");
-        let finish = || {
+        let name = || {
             self.file.sync_all()?;
-            fs::rename(&path, &self.output)?;
-            fs::remove_file(beside(&self.output, ".part.request"))
+            whole_file::rename(&beside(&self.output, ".part"), &self.output)
         };
-        finish().map_err(failed("complete", &self.output))
+        name().map_err(|source| not_written(&self.output, source))?;
+        let request = beside(&self.output, ".part.request");
+        fs::remove_file(&request).map_err(failed("remove", &request))
     }
 }
 
@@ -150,6 +160,17 @@ fn require_absent(path: &Path, problem: &'static str) -> Result<(), CliError> {
     match path.exists() {
         true => Err(CliError::Output { file: path.to_owned(), problem }),
         false => Ok(()),
+    }
+}
+
+/// Why a file did not get its name, at the end of an export that is complete.
+pub(super) fn not_written(file: &Path, source: io::Error) -> CliError {
+    match source.kind() {
+        io::ErrorKind::AlreadyExists => CliError::Output {
+            file: file.to_owned(),
+            problem: "is there already: move it away, and go on with --resume",
+        },
+        _ => failed("complete", file)(source),
     }
 }
 

@@ -14,7 +14,6 @@ use crate::{
 };
 
 use self::report::Report;
-pub(super) use self::saved::write_text;
 use super::{
     CliError, FileArg, refuse_unused,
     remote::{RemoteArgs, block_on},
@@ -105,7 +104,7 @@ impl VerifyArgs {
         self.require_log(&answer.report, tenant)?;
         answer.report.print()?;
         match &self.saved.write {
-            Some(path) => saved::write_text(path, &answer.checkpoint),
+            Some(path) => saved::write(path, &answer.checkpoint),
             None => Ok(()),
         }
     }

@@ -1,14 +1,14 @@
 //! The checkpoint that was saved earlier, and the one to save now.
 
 use std::{
-    fs,
-    io::{self, Write as _},
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use crate::merkle::{Checkpoint, VerifierKey, is_of_tenant};
-
-use crate::cli::CliError;
+use crate::{
+    cli::{CliError, whole_file},
+    merkle::{Checkpoint, VerifierKey, is_of_tenant},
+};
 
 /// A checkpoint has some 300 bytes; with many signatures and extensions a few thousand.
 const MAX_BYTES: u64 = 1 << 20;
@@ -52,15 +52,8 @@ pub(super) fn read_text(path: &Path) -> Result<String, CliError> {
     }
 }
 
-/// Writes a file so that it is there whole or not at all.
-pub(in crate::cli) fn write_text(path: &Path, text: &str) -> Result<(), CliError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(text.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().map_err(|source| CliError::File { what: "write", file: path.to_owned(), source })
+/// Writes the checkpoint, in the place of an earlier one.
+pub(super) fn write(path: &Path, checkpoint: &str) -> Result<(), CliError> {
+    let failed = |source| CliError::File { what: "write", file: path.to_owned(), source };
+    whole_file::replace(path, checkpoint.as_bytes()).map_err(failed)
 }
