@@ -19,7 +19,7 @@ mod tree;
 
 pub use csv_rows::{CsvRow, CsvRows};
 pub use database::{Expected, VerifyError};
-pub use exported::{check_export, row_name};
+pub use exported::{ExportReport, check_export, row_name};
 pub use findings::Findings;
 pub use listed::ListedCheck;
 pub use manifest::{Manifest, ManifestFilter};

@@ -112,6 +112,11 @@ async fn an_export_proves_itself(#[values(Backend::Sqlite, Backend::Postgres)] b
     let output = verify_csv(&app, "plain.csv", &[]).await;
     assert!(assert_holds(&output).contains("without proof_columns"), "{}", stdout(&output));
     assert!(!stdout(&output).contains("of a part of the log"), "{}", stdout(&output));
+    // Of rows without them nothing can be proved.
+    let output = verify_csv(&app, "plain.csv", &proofs).await;
+    let said = text(&output.stderr);
+    assert_eq!((output.status.code(), stdout(&output)), (Some(2), ""), "{said}");
+    assert!(said.contains("--proofs has no effect on a file without proof columns"), "{said}");
 }
 
 #[rstest]

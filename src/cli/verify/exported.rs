@@ -5,14 +5,14 @@ use std::{fs::File, future::ready, io::BufReader, path::PathBuf};
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 
 use crate::{
-    cli::{CliError, progress::Progress, remote::Remote},
+    cli::{CliError, progress::Progress, refuse_unused, remote::Remote},
     merkle::{Hash, VerifierKey, verify_inclusion},
     model::{
         Event,
         leaf::{self, leaf_hash},
     },
     proto::auditlog::v1::{GetInclusionProofRequest, proof_service_client::ProofServiceClient},
-    verify::{CsvRow, CsvRows, Findings, Manifest, check_export, row_name},
+    verify::{CsvRow, CsvRows, ExportReport, Findings, Manifest, check_export, row_name},
 };
 
 use super::{Report, coverage, saved};
@@ -59,14 +59,13 @@ impl ExportedArgs {
                 return Ok(Report::new(findings));
             }
         };
-        let bytes = file.get_ref().metadata().map_or(0, |metadata| metadata.len());
-        let progress = Progress::new("bytes");
-        let mut export = check_export(file, &manifest, |done| progress.at(done, bytes.max(done)));
-        progress.end();
+        let has_nothing_to_prove = self.proofs && !manifest.proof_columns;
+        refuse_unused(&[(has_nothing_to_prove, "--proofs")], "on a file without proof columns")?;
+        let mut export = check(file, &manifest);
         if self.whole {
             coverage::require_whole(&manifest, &mut export.findings);
         }
-        let proved = match self.proofs && manifest.proof_columns {
+        let proved = match self.proofs {
             true => Some(proofs(self, &manifest, &mut export.findings)?),
             false => None,
         };
@@ -112,6 +111,14 @@ impl ExportedArgs {
         failed.into_iter().for_each(|(name, problem)| findings.add(name, problem));
         Ok(held)
     }
+}
+
+fn check(file: BufReader<File>, manifest: &Manifest) -> ExportReport {
+    let bytes = file.get_ref().metadata().map_or(0, |metadata| metadata.len());
+    let progress = Progress::new("bytes");
+    let report = check_export(file, manifest, |done| progress.at(done, bytes.max(done)));
+    progress.end();
+    report
 }
 
 /// That something of the file is a leaf of the log.
