@@ -80,8 +80,8 @@ impl Emitter {
     /// is durable and can be found.
     ///
     /// # Errors
-    /// [`ClientError::Call`]: the service refused it, or stayed out of reach until the deadline. In the second case
-    /// ([`ClientError::is_temporary`]) it may have been recorded: send the same event again to know.
+    /// [`ClientError::Call`]: the service refused it, or stayed out of reach until the deadline. Where nobody knows whether it
+    /// was recorded ([`ClientError::may_be_recorded`]), send the same event again.
     pub async fn record(&self, parent: &str, event: &NewEvent) -> Result<Receipt, ClientError> {
         let send =
             |mut client: AuditLogServiceClient<Channel>, request| async move { client.record_event(request).await };

@@ -51,6 +51,8 @@ pub struct CallFailed {
     status: Status,
     details: ErrorDetails,
     attempts: u32,
+    /// Whether this attempt, or one before it, may have done what was asked for.
+    may_be_done: bool,
 }
 
 /// One field that breaks a rule.
@@ -62,9 +64,9 @@ pub struct Violation {
     pub description: String,
 }
 
-/// One batch that [`Emitter::record_all`](super::Emitter::record_all) could not record.
+/// One batch that [`Emitter::record_all`](super::Emitter::record_all) could not record, or of which it does not know.
 #[derive(Debug, thiserror::Error)]
-#[error("a batch of {} events is not recorded: {error}", .events.len())]
+#[error("a batch of {} events {} recorded: {error}", .events.len(), if .error.may_be_recorded() { "may be" } else { "is not" })]
 pub struct NotRecorded {
     /// All events of the batch. They keep their ids: they can safely be sent again.
     pub events: Vec<NewEvent>,
@@ -93,8 +95,14 @@ impl ClientError {
         self.call().map(CallFailed::violations).unwrap_or_default()
     }
 
-    /// Whether the same event may be recorded by trying again later. It may also have been recorded already: try again
-    /// with the same event, not with a new one.
+    /// Whether the event may be recorded all the same: a call got no answer, or one that does not know. To know, send the same
+    /// event again, not a new one.
+    pub fn may_be_recorded(&self) -> bool {
+        matches!(self, Self::Reply(_)) || self.call().is_some_and(|failed| failed.may_be_done)
+    }
+
+    /// Whether the same event may be recorded by trying again later. It may also have been recorded already, see
+    /// [`Self::may_be_recorded`].
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::Connect { .. }) || self.call().is_some_and(CallFailed::is_temporary)
     }
@@ -102,7 +110,22 @@ impl ClientError {
 
 impl CallFailed {
     pub(crate) fn new(status: Status, attempts: u32) -> Self {
-        Self { details: status.get_error_details(), status, attempts }
+        let mut failed = Self { details: status.get_error_details(), status, attempts, may_be_done: false };
+        failed.may_be_done = !failed.has_done_nothing();
+        failed
+    }
+
+    /// The same behind an `earlier` attempt of the same call.
+    pub(crate) fn behind(self, earlier: Option<&Self>) -> Self {
+        Self { may_be_done: self.may_be_done || earlier.is_some_and(|earlier| earlier.may_be_done), ..self }
+    }
+
+    /// Whether the service has said of this attempt that nothing came of it. Whatever else stands on the way, and cuts a call
+    /// off, cannot know.
+    fn has_done_nothing(&self) -> bool {
+        use ErrorReason::{DeadlineExceeded, Internal, OutcomeUnknown};
+        let leave_open = [OutcomeUnknown, Internal, DeadlineExceeded].map(|reason| reason.reason());
+        self.reason().is_some_and(|reason| !leave_open.contains(&reason))
     }
 
     /// The gRPC status code.

@@ -46,18 +46,18 @@ impl RetryPolicy {
     {
         let start = Instant::now();
         let left = || self.deadline.saturating_sub(start.elapsed());
-        let mut attempts = 0;
+        let (mut attempts, mut earlier) = (0, None);
         loop {
             let failed = match self.attempt(left(), &call).await {
                 Ok(reply) => return Ok(reply),
-                Err(status) => CallFailed::new(status, attempts + 1),
+                Err(status) => CallFailed::new(status, attempts + 1).behind(earlier.as_ref()),
             };
             let wait = failed.asked_delay().saturating_add(jittered(self.wait_after(attempts)));
             if !failed.is_temporary() || failed.waits_for_operator() || wait >= left() {
                 return Err(failed);
             }
             sleep(wait).await;
-            attempts += 1;
+            (attempts, earlier) = (attempts + 1, Some(failed));
         }
     }
 

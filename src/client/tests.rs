@@ -185,6 +185,44 @@ async fn a_log_that_went_back_is_not_asked_again() {
     assert_eq!((error.call().unwrap().attempts(), error.reason()), (1, Some("LOG_ROLLED_BACK")));
 }
 
+/// Whether it is recorded is said only where it is known.
+#[tokio::test]
+async fn an_outcome_that_nobody_knows_is_told_as_such() {
+    let service = |code, reason: &str| {
+        Some(Status::with_error_details(code, "no", ErrorDetails::with_error_info(reason, "auditlog", HashMap::new())))
+    };
+    let full = || service(Code::ResourceExhausted, "QUEUE_FULL");
+    let denied = || service(Code::PermissionDenied, "PERMISSION_MISSING");
+    let unknown = [
+        service(Code::Unavailable, "OUTCOME_UNKNOWN"),
+        service(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+        service(Code::Internal, "INTERNAL"),
+        Some(Status::unavailable("a proxy lost its upstream")),
+        Some(Status::permission_denied("of a proxy")),
+    ];
+    let told = async |failures: Vec<Option<Status>>| {
+        let emitter = Fake::failing(failures).serve(0).await;
+        let batches = emitter.record_all("tenants/a", stream::iter([event()])).collect::<Vec<_>>().await;
+        let failed = batches[0].as_ref().unwrap_err();
+        assert_eq!(
+            failed.error.may_be_recorded(),
+            failed.to_string().starts_with("a batch of 1 events may be recorded: ")
+        );
+        assert_ne!(
+            failed.error.may_be_recorded(),
+            failed.to_string().starts_with("a batch of 1 events is not recorded: ")
+        );
+        failed.error.may_be_recorded()
+    };
+    assert!(!told(vec![denied()]).await && !told(vec![full(), full(), denied()]).await);
+    for failure in unknown {
+        let is_last =
+            failure.as_ref().is_some_and(|status| status.code() == Code::Internal || status.message() == "of a proxy");
+        assert!(told(if is_last { vec![failure] } else { vec![failure, full(), denied()] }).await);
+    }
+    assert!(!ClientError::Reply("").is_temporary() && ClientError::Reply("").may_be_recorded());
+}
+
 #[tokio::test]
 async fn waits_as_long_as_the_service_asks_and_not_beyond_the_deadline() {
     let asking = |delay| {
