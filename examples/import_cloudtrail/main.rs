@@ -97,7 +97,7 @@ async fn record(
     progress: &ProgressBar,
 ) -> Result<Vec<Receipt>, Box<dyn Error>> {
     let mut recorded = Vec::with_capacity(events.len());
-    let mut batches = std::pin::pin!(emitter.record_all(parent, tokio_stream::iter(events)));
+    let mut batches = emitter.record_all(parent, tokio_stream::iter(events));
     while let Some(receipts) = batches.next().await {
         let receipts = receipts.map_err(|failed| format!("{parent}, after {} events: {failed}", recorded.len()))?;
         progress.inc(receipts.len() as u64);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::Stream;
 use tonic::{
     Request, Response, Status,
     metadata::MetadataMap,
@@ -12,11 +12,12 @@ use tonic::{
 use crate::proto::auditlog::v1::{BatchRecordEventsRequest, audit_log_service_client::AuditLogServiceClient};
 
 use super::{
-    batch,
+    batch::{self, BatchLimits},
     credentials::Credentials,
-    error::{ClientError, NotRecorded},
+    error::ClientError,
     event::NewEvent,
     receipt::Receipt,
+    record_all::RecordAll,
     retry::RetryPolicy,
     tls::ClientTls,
 };
@@ -32,6 +33,7 @@ pub struct Emitter {
     client: AuditLogServiceClient<Channel>,
     claims: MetadataMap,
     retry: RetryPolicy,
+    limits: BatchLimits,
 }
 
 impl Emitter {
@@ -68,12 +70,26 @@ impl Emitter {
     /// If the credentials cannot be sent.
     pub fn over(channel: Channel, credentials: Credentials) -> Result<Self, ClientError> {
         let client = AuditLogServiceClient::new(channel);
-        Ok(Self { client, claims: credentials.metadata()?, retry: RetryPolicy::default() })
+        Ok(Self {
+            client,
+            claims: credentials.metadata()?,
+            retry: RetryPolicy::default(),
+            limits: BatchLimits::default(),
+        })
     }
 
     /// Tries as long as `retry` says, instead of the default.
     pub fn with_retry(self, retry: RetryPolicy) -> Self {
         Self { retry, ..self }
+    }
+
+    /// Puts no more into a batch than `limits` say, instead of the default: for a service whose settings allow another size.
+    pub fn with_batch_limits(self, limits: BatchLimits) -> Self {
+        Self { limits: BatchLimits { events: limits.events.max(1), ..limits }, ..self }
+    }
+
+    pub(super) fn batch_limits(&self) -> BatchLimits {
+        self.limits
     }
 
     /// Records one event at `parent`: `tenants/{t}` or `tenants/{t}/projects/{p}`. When it returns a receipt, the event
@@ -89,7 +105,7 @@ impl Emitter {
         Receipt::read(reply.receipt)
     }
 
-    /// Records at most 1000 events of at most 4 MiB, all or none. The receipts are in the order of the events. No event
+    /// Records at most 1000 events of at most 4 MiB ([`Self::with_batch_limits`]), all or none. The receipts are in the order of the events. No event
     /// is no call.
     ///
     /// # Errors
@@ -98,7 +114,7 @@ impl Emitter {
         if events.is_empty() {
             return Ok(Vec::new());
         }
-        batch::check(parent, events)?;
+        batch::check(parent, events, self.limits)?;
         let requests = events.iter().map(|event| event.batch_item(parent)).collect();
         let request = BatchRecordEventsRequest { requests, parent: parent.to_owned() };
         let send = |mut client: AuditLogServiceClient<Channel>, request| async move {
@@ -121,7 +137,7 @@ impl Emitter {
     ///
     /// # async fn example(emitter: Emitter) -> Result<(), Box<dyn std::error::Error>> {
     /// let events = (0..5000).map(|n| NewEvent::create("cluster", format!("c-{n}")).actor_user("ann"));
-    /// let mut batches = std::pin::pin!(emitter.record_all("tenants/acme", tokio_stream::iter(events)));
+    /// let mut batches = emitter.record_all("tenants/acme", tokio_stream::iter(events));
     /// while let Some(receipts) = batches.next().await {
     ///     println!("{} recorded", receipts?.len());
     /// }
@@ -131,23 +147,10 @@ impl Emitter {
     ///
     /// # Errors
     /// A batch that failed gives its events back, and the next item is the next batch: to stop is the caller's choice.
-    pub fn record_all(
-        &self,
-        parent: &str,
-        events: impl Stream<Item = NewEvent>,
-    ) -> impl Stream<Item = Result<Vec<Receipt>, NotRecorded>> {
-        let batches = |ready| stream::iter(batch::split(parent, ready));
-        events
-            .ready_chunks(batch::MAX_BATCH_EVENTS)
-            .flat_map(batches)
-            .then(|events| self.record_or_return(parent, events))
-    }
-
-    async fn record_or_return(&self, parent: &str, events: Vec<NewEvent>) -> Result<Vec<Receipt>, NotRecorded> {
-        match self.record_batch(parent, &events).await {
-            Ok(receipts) => Ok(receipts),
-            Err(error) => Err(NotRecorded { events, error }),
-        }
+    ///
+    /// Whoever stops early takes the events back that were taken from the source: [`RecordAll::into_pending`].
+    pub fn record_all<S: Stream<Item = NewEvent>>(&self, parent: &str, events: S) -> RecordAll<S> {
+        RecordAll::new(self, parent, events)
     }
 
     async fn call<Q, R, F>(

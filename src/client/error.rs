@@ -7,7 +7,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::proto::{ERROR_DOMAIN, auditlog::v1::ErrorReason};
 
-use super::{credentials::CredentialsInvalid, event::NewEvent};
+use super::{batch::BatchLimits, credentials::CredentialsInvalid, event::NewEvent};
 
 /// Why something was not recorded, or is not known to be.
 #[derive(Debug, thiserror::Error)]
@@ -30,12 +30,14 @@ pub enum ClientError {
     #[error(transparent)]
     Credentials(#[from] CredentialsInvalid),
     /// More than one batch may hold; nothing was sent. [`Emitter::record_all`](super::Emitter::record_all) makes batches.
-    #[error("{events} events of {bytes} bytes are more than a batch may hold (1000 events, 4 MiB)")]
+    #[error("{events} events of {bytes} bytes are more than a batch may hold ({} events, {} bytes)", .limits.events, .limits.bytes)]
     BatchTooLarge {
         /// How many events it has.
         events: usize,
         /// How many bytes they may take.
         bytes: usize,
+        /// What a batch may hold.
+        limits: BatchLimits,
     },
     /// The service, or the way to it, refused the call, at once or as often as it was repeated.
     #[error(transparent)]

@@ -301,6 +301,38 @@ async fn all_are_recorded_in_order_and_a_failed_batch_comes_back() {
     assert_eq!(fake.ids(), events.iter().map(NewEvent::id).collect::<Vec<_>>());
 }
 
+/// Whoever stops keeps what no item has told of: what is under way, what was taken from the source, and the source.
+#[tokio::test]
+async fn who_stops_early_gets_the_events_back() {
+    let fake = Fake::failing([Some(Status::invalid_argument("no")), None]);
+    let limits = BatchLimits { events: 2, bytes: 5000 };
+    let emitter = fake.serve(0).await.with_batch_limits(limits);
+    let events: Vec<NewEvent> = (0..6).map(|n| event().message("m".repeat(n / 4 * 3000))).collect();
+    let mut source = stream::iter(events.clone());
+    let mut batches = emitter.record_all("tenants/a", &mut source);
+    assert_eq!(batches.next().await.unwrap().unwrap_err().events, events[..2]);
+    let is_asked = async {
+        while fake.ids().len() < 4 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        _ = batches.next() => panic!("the service does not answer"),
+        () = is_asked => (),
+    }
+    assert_eq!(batches.into_pending(), events[2..4]);
+
+    // The next two are too large for one batch.
+    let mut batches = emitter.record_all("tenants/a", &mut source);
+    let receipts = batches.next().await.unwrap().unwrap();
+    assert!(receipts.len() == 1 && receipts[0].name.ends_with(&events[4].id()));
+    assert_eq!(batches.into_pending(), events[5..]);
+    assert!(source.next().await.is_none());
+    assert!(emitter.record_all("tenants/a", source).into_pending().is_empty());
+    let large = emitter.record_batch("tenants/a", &events[..3]).await.unwrap_err();
+    assert!(large.to_string().ends_with("than a batch may hold (2 events, 5000 bytes)"), "{large}");
+}
+
 #[tokio::test]
 async fn can_be_used_from_any_task() {
     let emitter = Fake::default().serve(0).await;
