@@ -164,6 +164,8 @@ enum CliError {
     Export(String),
     #[error("{} {problem}", .file.display())]
     Output { file: PathBuf, problem: &'static str },
+    #[error("the service lists events of {0} without an end, behind the checkpoint that is to be verified")]
+    Endless(String),
     #[error("it does not hold: {0} finding(s)")]
     DoesNotHold(u64),
     #[error("cannot {what} {}", .file.display())]

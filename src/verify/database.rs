@@ -8,10 +8,7 @@ use crate::{
     store::{AfterRow, AuditPage, AuditReader, AuditRow, NoteOnEvent, StoreError, StoredHead, StoredTile},
 };
 
-use super::{Findings, LogReport, Recomputed, compare_with_saved, leaves, standing, tree::root_of};
-
-/// The most positions in a row that may be missing before the tree is given up: a head can claim any size.
-const MAX_GAP: u64 = 1 << 16;
+use super::{Findings, LogReport, MAX_GAP, Recomputed, compare_with_saved, leaves, standing, tree::root_of};
 
 /// Why a log could not be verified.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-use super::{Findings, LogReport, Recomputed, compare_with_saved};
+use super::{Findings, LogReport, MAX_GAP, Recomputed, compare_with_saved};
 
 /// Takes events in the order of the log, and the log's leaves in step with them.
 ///
@@ -25,6 +25,8 @@ pub struct ListedCheck {
     last_event: Option<u64>,
     /// The largest position at or beyond the checkpoint's size that was listed, and what is there.
     farthest: Option<(u64, String)>,
+    /// Too much is missing for the tree to be made any further.
+    is_given_up: bool,
     events: u64,
     notes: u64,
     findings: Findings,
@@ -45,6 +47,7 @@ impl ListedCheck {
             due: BTreeMap::new(),
             last_event: None,
             farthest: None,
+            is_given_up: false,
             events: 0,
             notes: 0,
             findings: Findings::default(),
@@ -133,6 +136,19 @@ impl ListedCheck {
         self.tree.push(&[due.map_or([0; 32], |due| due.hash)]);
     }
 
+    /// Gives the tree up, with one finding, where no leaves come and more positions than [`MAX_GAP`] are missing before the next event
+    /// or note that was listed; `is_all` says that no more will be. Whether it did.
+    pub fn give_up(&mut self, is_all: bool) -> bool {
+        let listed = if is_all { self.size() } else { self.last_event.map_or(0, |last| last.saturating_add(1)) };
+        let end = self.due.keys().next().map_or(listed, |due| listed.min(*due)).min(self.size());
+        self.is_given_up = end.saturating_sub(self.next()) > MAX_GAP;
+        if self.is_given_up {
+            let missing = format!("positions {} to {}", self.next(), end - 1);
+            self.findings.add(missing, "no event and no note that is listed has any of them");
+        }
+        self.is_given_up
+    }
+
     /// The tree of all leaves so far.
     pub fn tree(&self) -> &Recomputed {
         &self.tree
@@ -145,7 +161,7 @@ impl ListedCheck {
 
     /// All leaves have come.
     pub fn finish(mut self, log: &str, saved: Option<&Checkpoint>) -> LogReport {
-        for (position, due) in &self.due {
+        for (position, due) in self.due.iter().filter(|_| !self.is_given_up) {
             self.findings.add(&due.name, format!("is listed at position {position}, where the log has no leaf"));
         }
         if !self.has_root() {

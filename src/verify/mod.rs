@@ -29,6 +29,9 @@ use std::cmp::Ordering;
 
 use crate::merkle::{Checkpoint, Hash, epoch_of};
 
+/// The most positions in a row that may be missing before the tree is given up: a head can claim any size.
+const MAX_GAP: u64 = 1 << 16;
+
 /// What a verified log turned out to be.
 #[derive(Debug)]
 pub struct LogReport {

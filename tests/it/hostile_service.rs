@@ -1,12 +1,19 @@
 //! What a client command makes of a service that does not say what is so.
 
-use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, process::Output};
+use std::{
+    fs,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
+    process::Output,
+    sync::atomic::{AtomicI64, Ordering},
+};
 
 use auditlog::proto::auditlog::v1::{
-    Actor, Erasure, Event, ExportCsvRequest, FieldChange, Leaf, ListEventsResponse, RequestContext, UpdateNote,
-    leaf::Kind,
+    Actor, Erasure, Event, ExportCsvRequest, FieldChange, GetCheckpointResponse, Leaf, ListEventsRequest,
+    ListEventsResponse, ListLeavesResponse, RequestContext, UpdateNote, leaf::Kind,
 };
 use prost::Message as _;
+use rstest::rstest;
 
 use crate::{
     harness::*,
@@ -39,8 +46,11 @@ async fn verify_showing(app: &TestApp, change: impl Fn(&mut Event) + Send + Sync
     call(app, address, &["verify", "--tenant", "acme"]).await
 }
 
+/// The name of a field, and what is done to it.
+type Change<M> = (&'static str, fn(&mut M));
+
 /// What is invented of an event whose body was erased, with the field's name.
-const INVENTED: [(&str, fn(&mut Event)); 9] = [
+const INVENTED: [Change<Event>; 9] = [
     ("resource.id", |event| event.resource.as_mut().unwrap().id = "cp-1".to_owned()),
     ("resource.name", |event| event.resource.as_mut().unwrap().name = "Production".to_owned()),
     ("actor", |event| event.actor = Some(Actor { r#type: 1, id: "bob".to_owned(), ..Actor::default() })),
@@ -115,7 +125,7 @@ async fn an_export_of_something_else_is_no_export() {
     for n in 0..3 {
         app.record_as(&Caller::root(), T, event("clusterprofile", "cp-1"), &id(n)).await.unwrap();
     }
-    let changes: [(&str, fn(&mut ExportCsvRequest)); 6] = [
+    let changes: [Change<ExportCsvRequest>; 6] = [
         ("parent", |request| request.parent = "tenants/acme/projects/web".to_owned()),
         ("filter", |request| request.filter.as_mut().unwrap().resource_ids = vec!["cp-1".to_owned()]),
         ("filter", |request| request.filter.as_mut().unwrap().resource_ids = vec!["x".repeat(250); 10]),
@@ -205,6 +215,74 @@ async fn an_export_replaces_no_file() {
         assert_eq!(format!("{mode:o}"), format!("{of_manifest:o}"));
         for file in ["a.csv", "a.csv.manifest"] {
             fs::remove_file(path(file)).unwrap();
+        }
+    }
+}
+
+/// More leaves than any log has.
+const ENDLESS: i64 = 1 << 62;
+
+/// What a service answers to `auditlog verify` that wants it to go on for ever.
+#[derive(Clone, Copy, Debug)]
+enum Lure {
+    /// A head of a size that nothing is listed of.
+    Size,
+    /// Pages without events, each with a token.
+    EmptyPages,
+    /// Events behind the head, one a page, at growing positions.
+    Growth,
+}
+
+impl Lure {
+    fn answered(self, method: &str, bytes: &[u8], count: i64) -> Vec<u8> {
+        match (self, method) {
+            (Self::Size, "GetCheckpoint") => rewrite(bytes, |head| claim(head, ENDLESS)),
+            // The first one is the head to verify, all others tell what has come since.
+            (Self::Growth, "GetCheckpoint") if count > 0 => rewrite(bytes, |head| claim(head, ENDLESS)),
+            (Self::Size, "ListLeaves") => rewrite(bytes, |page: &mut ListLeavesResponse| page.leaves.clear()),
+            (Self::EmptyPages, "ListEvents") => rewrite(bytes, |page: &mut ListEventsResponse| {
+                page.events.clear();
+                page.next_page_token = "more".to_owned();
+            }),
+            (Self::Growth, "ListEvents") => rewrite(bytes, |page: &mut ListEventsResponse| {
+                page.events.truncate(1);
+                page.events[0].leaf_index = Some(count);
+                page.next_page_token = "more".to_owned();
+            }),
+            _ => bytes.to_vec(),
+        }
+    }
+}
+
+fn claim(head: &mut GetCheckpointResponse, size: i64) {
+    head.checkpoint = head.checkpoint.replacen("\n3\n", &format!("\n{size}\n"), 1);
+    head.tree_size = Some(size);
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_without_an_end_ends(#[values(Lure::Size, Lure::EmptyPages, Lure::Growth)] lure: Lure) {
+    let app = TestApp::start(Backend::Sqlite).await;
+    for n in 0..3 {
+        app.record_as(&Caller::root(), T, event("clusterprofile", "cp-1"), &id(n)).await.unwrap();
+    }
+    let asked = |method: &str, bytes: Vec<u8>| match method {
+        "ListEvents" => rewrite(&bytes, |request: &mut ListEventsRequest| request.page_token.clear()),
+        _ => bytes,
+    };
+    let counts = [AtomicI64::new(0), AtomicI64::new(0), AtomicI64::new(0)];
+    let answered = move |method: &str, bytes: Vec<u8>| {
+        let place = ["GetCheckpoint", "ListEvents"].iter().position(|one| *one == method).unwrap_or(2);
+        lure.answered(method, &bytes, counts[place].fetch_add(1, Ordering::Relaxed))
+    };
+    let address = rewriting(&app, asked, answered).await;
+    let output = call(&app, address, &["verify", "--tenant", "acme"]).await;
+    match lure {
+        Lure::Size => assert_finds("a size", &output, &["positions 3 to 4611686018427387903"]),
+        Lure::EmptyPages => assert_finds("empty pages", &output, &["the service", "pages", "nothing new"]),
+        Lure::Growth => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.code() == Some(1) && said.contains("without an end"), "{said}");
         }
     }
 }

@@ -3,9 +3,11 @@
 mod client;
 mod coverage;
 mod database;
+mod difference;
 mod exported;
 mod report;
 mod saved;
+mod walk;
 
 use crate::{
     config::settings::DatabaseSettings,
