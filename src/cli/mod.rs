@@ -166,6 +166,8 @@ enum CliError {
     Output { file: PathBuf, problem: &'static str },
     #[error("the service lists events of {0} without an end, behind the checkpoint that is to be verified")]
     Endless(String),
+    #[error("the file cannot be checked, although it is the one that the manifest is about: {0}")]
+    Unread(String),
     #[error("it does not hold: {0} finding(s)")]
     DoesNotHold(u64),
     #[error("cannot {what} {}", .file.display())]

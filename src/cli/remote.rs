@@ -19,6 +19,10 @@ use crate::client::{self, CallFailed, ClientTls, Credentials, RetryPolicy};
 
 use super::{CliError, refuse_unused};
 
+/// The largest message that is taken: an event of 64 MiB, the most that the service's settings allow, in a row of an export with many
+/// quotes. The 4 MiB that tonic takes by default are less than that.
+pub(super) const MAX_MESSAGE_BYTES: usize = 256 << 20;
+
 /// Where the service is and who calls.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Service")]

@@ -47,7 +47,8 @@ const COLUMNS: [&str; 26] = [
 ];
 /// How many of them every export has.
 const PLAIN_COLUMNS: usize = 22;
-/// No row of an export is longer, by far: an event has at most 64 KiB, and 100 notes of 4 KiB.
+/// By default no row of an export is longer, by far: an event has at most 64 KiB, and 100 notes of 4 KiB. A quote too many makes
+/// one row of all that follows, and that must not be kept in memory.
 const MAX_ROW_BYTES: usize = 16 << 20;
 
 /// Reads an exported file row by row, and hashes its bytes on the way.
@@ -81,7 +82,9 @@ struct Counted<R> {
 impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.left == 0 {
-            return Err(io::Error::other("a row is longer than any export has: a quote is missing, or too many"));
+            return Err(io::Error::other(
+                "is longer than 16 MiB, more than is read of one row: a quote is missing or too many, or the service's limits are that high",
+            ));
         }
         let count = self.inner.read(buffer)?;
         self.hash.update(&buffer[..count]);
@@ -138,6 +141,13 @@ impl<R: Read> CsvRows<R> {
         }
         let id = self.record.get(0).unwrap_or_default().to_owned();
         Ok(Some(CsvRow { number, id, event: self.event() }))
+    }
+
+    /// Passes over the rest of the file, so that the sum of its bytes is known.
+    pub fn skip_rest(&mut self) -> io::Result<()> {
+        let rest = self.reader.get_mut();
+        rest.left = usize::MAX;
+        io::copy(rest, &mut io::sink()).map(|_| ())
     }
 
     fn event(&self) -> Result<Event, String> {

@@ -20,6 +20,8 @@ pub struct ExportReport {
     pub rows: u64,
     /// How many leaves they make, if they have what it takes.
     pub leaves: u64,
+    /// The row that could not be read, and why, of a file which is, all the same, the one that the manifest is about.
+    pub unread: Option<String>,
     /// What does not hold.
     pub findings: Findings,
 }
@@ -36,17 +38,24 @@ struct Leaf {
 /// For the log of a whole tenant it keeps 48 bytes for each leaf, because the rows may come in another order than the
 /// leaves; for any other export, next to nothing.
 pub fn check_export(file: impl Read, manifest: &Manifest, mut progress: impl FnMut(u64)) -> ExportReport {
-    let mut check =
-        ExportCheck { manifest, leaves: Vec::new(), count: 0, rows: 0, last: None, findings: Findings::default() };
+    let mut check = ExportCheck {
+        manifest,
+        leaves: Vec::new(),
+        count: 0,
+        rows: 0,
+        last: None,
+        unread: None,
+        findings: Findings::default(),
+    };
     match CsvRows::open(file) {
         Ok(mut rows) => check.walk(&mut rows, &mut progress),
         Err(problem) => check.findings.add("the header row", problem),
     }
-    if manifest.is_of_whole_log() && manifest.proof_columns {
+    if manifest.is_of_whole_log() && manifest.proof_columns && check.unread.is_none() {
         check.rebuild();
     }
-    let ExportCheck { rows, count, findings, .. } = check;
-    ExportReport { rows, leaves: count, findings }
+    let ExportCheck { rows, count, findings, unread, .. } = check;
+    ExportReport { rows, leaves: count, unread, findings }
 }
 
 struct ExportCheck<'m> {
@@ -56,6 +65,7 @@ struct ExportCheck<'m> {
     rows: u64,
     /// The place of the row before, and what it is.
     last: Option<(Position, String)>,
+    unread: Option<String>,
     findings: Findings,
 }
 
@@ -73,7 +83,7 @@ impl ExportCheck<'_> {
             match rows.next_row() {
                 Ok(Some(row)) => self.row(row, rows.has_proof_columns()),
                 Ok(None) => break,
-                Err(error) => return self.findings.add(format!("row {}", self.rows + 1), error),
+                Err(error) => return self.stop(rows, &error),
             }
             if self.rows.is_multiple_of(1024) {
                 progress(rows.bytes());
@@ -86,6 +96,16 @@ impl ExportCheck<'_> {
         }
         if rows.sha256() != self.manifest.sha256 {
             self.findings.add("the file", "its bytes are not those that the service sent: SHA-256 differs");
+        }
+    }
+
+    /// The file cannot be read on. That is a finding only of a file that was changed: what the service has sent may be too much for
+    /// this program.
+    fn stop(&mut self, rows: &mut CsvRows<impl Read>, error: &csv::Error) {
+        let name = format!("row {}", self.rows + 1);
+        match rows.skip_rest().is_ok() && rows.sha256() == self.manifest.sha256 {
+            true => self.unread = Some(format!("{name} {error}")),
+            false => self.findings.add(name, error),
         }
     }
 

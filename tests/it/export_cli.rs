@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{
     harness::*,
-    verify::{assert_holds, sealed_log, stdout},
+    verify::{assert_finds, assert_holds, sealed_log, stdout},
     verify_client::{run, service, verifier_key},
 };
 
@@ -191,4 +191,34 @@ async fn without_a_key_there_is_no_manifest_and_without_rights_no_file() {
     assert!(output.status.code() == Some(2) && said.contains("--server-name has no effect without TLS"), "{said}");
     assert!(!folder.join("b.csv").exists());
     assert!(!folder.join("b.csv.part").exists() && !folder.join("b.csv.part.request").exists());
+}
+
+/// The settings allow events that are larger than what `verify` takes for one row. That is no finding.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_too_long_to_be_read_is_not_called_wrong() {
+    const BYTES: usize = 20 << 20;
+    let app = TestApp::start_with(Backend::Sqlite, |config| {
+        config.limits.message_bytes = BYTES;
+        config.limits.event_bytes = BYTES;
+        config.limits.batch_bytes = BYTES;
+    })
+    .await;
+    let large = |text: &str| {
+        let mut large = event("cluster", "c");
+        large.message = text.repeat(17 << 20);
+        large
+    };
+    app.record(&Caller::root(), "tenants/acme", large("m")).await.unwrap();
+    assert_done(&export(&app, "a.csv", &[]).await);
+    let arguments = ["verify", "--tenant", "acme"].map(str::to_owned);
+    assert_holds(&run(app.database.folder.path(), [&arguments[..], &service(&app)].concat()).await);
+    let output = verify_csv(&app, "a.csv", &[]).await;
+    let said = text(&output.stderr);
+    assert_eq!((output.status.code(), stdout(&output)), (Some(1), ""), "{said}");
+    assert!(said.contains("row 1 is longer than 16 MiB") && said.contains("cannot be checked"), "{said}");
+
+    // Unless the file was changed, as it is where a quote is missing.
+    let path = app.database.folder.path().join("a.csv");
+    fs::write(&path, [&fs::read(&path).unwrap()[..], b"\r\n"].concat()).unwrap();
+    assert_finds("changed", &verify_csv(&app, "a.csv", &[]).await, &["row 1", "longer than 16 MiB"]);
 }

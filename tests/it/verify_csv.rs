@@ -230,7 +230,7 @@ async fn a_row_without_an_end_is_refused_early() {
     bytes.extend_from_slice(b"\"");
     bytes.resize(bytes.len() + (20 << 20), b'a');
     fs::write(&path, &bytes).unwrap();
-    assert_finds("no end", &verify_csv(&app, "a.csv", &[]).await, &["row 7", "longer than any export has"]);
+    assert_finds("no end", &verify_csv(&app, "a.csv", &[]).await, &["row 7", "longer than 16 MiB", "a quote"]);
 }
 
 /// Who has made the file up knows how the report looks, too.

@@ -4,7 +4,11 @@ use sha2::{Digest as _, Sha256};
 use tonic::{Code, Status, Streaming, metadata::MetadataMap};
 
 use crate::{
-    cli::{CliError, progress::Progress, remote::Remote},
+    cli::{
+        CliError,
+        progress::Progress,
+        remote::{MAX_MESSAGE_BYTES, Remote},
+    },
     client::{CallFailed, RetryPolicy, jittered},
     proto::{
         auditlog::v1::{ExportCsvRequest, audit_log_service_client::AuditLogServiceClient},
@@ -72,7 +76,8 @@ impl Download<'_> {
     async fn attempt(&mut self, progress: &Progress, total: &mut u64) -> Result<Reply, CliError> {
         let request = self.next_request()?;
         let is_resumed = !request.after_event_id.is_empty();
-        let mut client = AuditLogServiceClient::new(self.remote.channel.clone());
+        let client = AuditLogServiceClient::new(self.remote.channel.clone());
+        let mut client = client.max_decoding_message_size(MAX_MESSAGE_BYTES);
         let response = client.export_csv(self.remote.request(request)).await.map_err(|status| self.failed(status))?;
         self.begin(response.metadata(), is_resumed)?;
         self.receive(response.into_inner(), progress, total).await

@@ -62,6 +62,9 @@ impl ExportedArgs {
         let has_nothing_to_prove = self.proofs && !manifest.proof_columns;
         refuse_unused(&[(has_nothing_to_prove, "--proofs")], "on a file without proof columns")?;
         let mut export = check(file, &manifest);
+        if let Some(row) = export.unread.take_if(|_| export.findings.is_empty()) {
+            return Err(CliError::Unread(row));
+        }
         if self.whole {
             coverage::require_whole(&manifest, &mut export.findings);
         }

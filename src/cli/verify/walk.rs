@@ -4,7 +4,11 @@ use prost::Message as _;
 use tonic::Code;
 
 use crate::{
-    cli::{CliError, listed_event, progress::Progress, remote::Remote},
+    cli::{
+        CliError, listed_event,
+        progress::Progress,
+        remote::{MAX_MESSAGE_BYTES, Remote},
+    },
     proto::auditlog::v1::{
         Event, GetCheckpointRequest, GetCheckpointResponse, Leaf, ListEventsRequest, ListLeavesRequest, Order,
         audit_log_service_client::AuditLogServiceClient, leaf::Kind, proof_service_client::ProofServiceClient,
@@ -145,6 +149,7 @@ impl<'r> Walk<'r> {
     async fn list_events(&mut self) -> Result<bool, CliError> {
         let Some(page_token) = self.token.take() else { return Ok(false) };
         let client = AuditLogServiceClient::new(self.remote.channel.clone());
+        let client = client.max_decoding_message_size(MAX_MESSAGE_BYTES);
         let request = ListEventsRequest {
             parent: self.parent.clone(),
             page_size: PAGE,
