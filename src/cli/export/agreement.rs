@@ -94,3 +94,34 @@ fn order(number: i32) -> Order {
         _ => Order::NewestFirst,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{merkle::Checkpoint, model::Scope};
+
+    use super::*;
+
+    #[test]
+    fn a_manifest_of_another_size_or_file_is_refused() {
+        let checkpoint = Checkpoint { origin: "auditlog.local/tenants/acme".to_owned(), size: 7, root: [0; 32] };
+        let manifest = Manifest {
+            parent: Scope::parse("tenants/acme").unwrap(),
+            filter: ManifestFilter::Told(serde_json::Map::new()),
+            order: Order::NewestFirst,
+            log_size: 7,
+            proof_columns: false,
+            row_count: 6,
+            sha256: [1; 32],
+            checkpoint,
+        };
+        let request = ExportCsvRequest { parent: "tenants/acme".to_owned(), ..ExportCsvRequest::default() };
+        let require = |log_size, rows, byte| {
+            let asked = Asked { request: &request, log_size, rows, sha256: [byte; 32] };
+            asked.require(&manifest).map_err(|error| error.to_string())
+        };
+        assert_eq!(require(7, 6, 1), Ok(()));
+        assert!(require(8, 6, 1).unwrap_err().ends_with("its log_size is 7, and 8 was asked for"));
+        assert!(require(7, 5, 1).unwrap_err().contains("of another file"));
+        assert!(require(7, 6, 2).unwrap_err().contains("of another file"));
+    }
+}
