@@ -177,7 +177,7 @@ async fn without_a_key_there_is_no_manifest_and_without_rights_no_file() {
     sealed_log(&app).await;
     let folder = app.database.folder.path();
     let told = assert_done(&export(&app, "a.csv", &[]).await);
-    assert!(told.contains("manifest: none, because the service has no key"), "{told}");
+    assert!(told.contains("manifest: none; the service has sent none"), "{told}");
     assert!(folder.join("a.csv").exists() && !folder.join("a.csv.manifest").exists());
 
     let address = format!("http://{}", app.address);

@@ -102,7 +102,7 @@ fn print(output: &Path, manifest: &Path, complete: &Complete) -> io::Result<()> 
     writeln!(out, "log size: {}", complete.log_size)?;
     match &complete.manifest {
         Some(_) => writeln!(out, "manifest: {}", manifest.display())?,
-        None => writeln!(out, "manifest: none, because the service has no key to sign one with")?,
+        None => writeln!(out, "manifest: none; the service has sent none, as one without a key does")?,
     }
     out.flush()
 }
