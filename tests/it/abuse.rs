@@ -1,27 +1,16 @@
 //! Clients that begin and never end, or send what no client sends: each is put out, and the others are served meanwhile.
 
-use std::{
-    io,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::time::Duration;
 
-use auditlog::proto::auditlog::v1::{Event, EventFilter, ListEventsRequest};
 use h2::{
     SendStream,
     client::{ResponseFuture, SendRequest},
 };
 use prost::{Message, bytes::Bytes};
-use rstest::rstest;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    task::{JoinHandle, JoinSet},
+    task::JoinSet,
     time,
 };
 use tonic::{Code, Status};
@@ -31,7 +20,7 @@ use crate::{harness::*, sql::Sql};
 
 const T: &str = "tenants/acme";
 /// Longer than anything here takes, on a machine that is busy.
-const AT_MOST: Duration = Duration::from_secs(30);
+pub const AT_MOST: Duration = Duration::from_secs(30);
 
 /// An HTTP/2 connection of a client that does as it likes.
 async fn connect(app: &TestApp) -> SendRequest<Bytes> {
@@ -41,7 +30,7 @@ async fn connect(app: &TestApp) -> SendRequest<Bytes> {
     sender
 }
 
-const LIST: &str = "auditlog.v1.AuditLogService/ListEvents";
+pub const LIST: &str = "auditlog.v1.AuditLogService/ListEvents";
 const REFLECTION: &str = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
 /// Begins a list, and sends nothing of its message yet.
@@ -49,7 +38,7 @@ async fn begin_list(sender: &SendRequest<Bytes>, app: &TestApp, subject: &str) -
     begin(sender, app, LIST, subject).await
 }
 
-async fn begin(
+pub async fn begin(
     sender: &SendRequest<Bytes>,
     app: &TestApp,
     method: &str,
@@ -59,12 +48,12 @@ async fn begin(
 }
 
 /// What is sent, and what is wanted.
-type Format = [&'static str; 2];
-const GRPC: Format = ["application/grpc", "application/grpc"];
+pub type Format = [&'static str; 2];
+pub const GRPC: Format = ["application/grpc", "application/grpc"];
 /// Whose frames are written anew for the reply, in base64.
-const WEB_TEXT: Format = ["application/grpc-web+proto", "application/grpc-web-text+proto"];
+pub const WEB_TEXT: Format = ["application/grpc-web+proto", "application/grpc-web-text+proto"];
 
-async fn begin_as(
+pub async fn begin_as(
     sender: &SendRequest<Bytes>,
     app: &TestApp,
     [sent, wanted]: Format,
@@ -83,7 +72,7 @@ async fn begin_as(
     sender.send_request(request, false).unwrap()
 }
 
-fn reader(subject: &str) -> Caller {
+pub fn reader(subject: &str) -> Caller {
     Caller::new(subject).permission("audit.get@*").permission("audit.list@*")
 }
 
@@ -136,12 +125,12 @@ async fn a_call_that_was_begun_has_a_place_and_others_have_theirs() {
     }
 }
 
-fn list_message() -> Bytes {
+pub fn list_message() -> Bytes {
     framed(&list(T))
 }
 
 /// A message as it is sent.
-fn framed(request: &impl Message) -> Bytes {
+pub fn framed(request: &impl Message) -> Bytes {
     let request = request.encode_to_vec();
     [&[0][..], &u32::try_from(request.len()).unwrap().to_be_bytes(), &request].concat().into()
 }
@@ -158,153 +147,6 @@ async fn a_stranger_is_turned_away_before_the_message_comes() {
     let app = TestApp::start_with(Backend::Sqlite, |config| config.traffic.call_time = 100 * AT_MOST).await;
     let (reply, _message) = begin_list(&connect(&app).await, &app, "").await;
     assert_error::<()>(Err(error_of(reply).await.unwrap()), Code::Unauthenticated, "CREDENTIALS_INVALID");
-}
-
-/// Of each reply as many bytes as its reader makes room for are sent, and the rest waits.
-#[rstest]
-#[case(GRPC, 0)]
-#[case(GRPC, 1)]
-#[case(GRPC, 65_535)]
-#[case(WEB_TEXT, 0)]
-#[tokio::test]
-async fn who_does_not_read_replies_gets_no_more_of_them(#[case] format: Format, #[case] window: u32) {
-    let app = TestApp::start(Backend::Sqlite).await;
-    let large = Event { message: "m".repeat(4000), ..event("k", "1") };
-    for _ in 0..2 {
-        app.batch(&Caller::root(), T, vec![item("", large.clone(), ""); 900]).await.unwrap();
-    }
-    let stream = TcpStream::connect(app.address).await.unwrap();
-    let (sender, connection) =
-        h2::client::Builder::new().initial_window_size(window).handshake::<_, Bytes>(stream).await.unwrap();
-    tokio::spawn(connection);
-    let mut unread = Vec::new();
-    let refused = loop {
-        let (reply, mut message) = begin_as(&sender, &app, format, LIST, "ann").await;
-        message.send_data(list_message(), true).unwrap();
-        let reply = time::timeout(AT_MOST, reply).await.unwrap().unwrap();
-        match Status::from_header_map(reply.headers()) {
-            Some(status) => break status,
-            None => unread.push(reply),
-        }
-        assert!(unread.len() < 1000, "no end of replies that nobody reads");
-    };
-    let status = assert_error::<()>(Err(refused), Code::ResourceExhausted, "RATE_LIMITED");
-    assert!(status.message().contains("have not been read"), "{status:?}");
-    // Others are not concerned, nor are replies that are small, and with the replies their room comes back.
-    app.list(&reader("bob"), list(T)).await.unwrap();
-    let small = ListEventsRequest { page_size: 1, ..list(T) };
-    app.list(&reader("ann"), small).await.unwrap();
-    drop(unread);
-    let served = async { while app.list(&reader("ann"), list(T)).await.is_err() {} };
-    time::timeout(AT_MOST, served).await.unwrap();
-}
-
-const EXPORT: &str = "auditlog.v1.AuditLogService/ExportCsv";
-
-/// The service has made all of it and handed it to its transport. There is room for it at the reader's end, as the reader says,
-/// who then takes no byte from the connection.
-#[tokio::test]
-async fn an_export_has_its_place_until_it_is_sent() {
-    // More than the kernel takes of a connection unread, in exports of so few bytes that the transport takes each as a whole.
-    const EXPORTS: usize = 100;
-    let app = TestApp::start_with(Backend::Sqlite, |config| {
-        config.traffic.exports = 2 * EXPORTS;
-        config.traffic.caller_exports = 1;
-    })
-    .await;
-    let large = Event { message: "m".repeat(4000), ..event("k", "1") };
-    app.batch(&Caller::root(), T, vec![item("", large, ""); 60]).await.unwrap();
-    let (sender, is_deaf) = connect_deaf(&app).await;
-    is_deaf.store(true, Ordering::Release);
-    let mut unread = Vec::new();
-    for n in 0..EXPORTS {
-        let (reply, mut message) = begin(&sender, &app, EXPORT, &format!("user{n}")).await;
-        message.send_data(framed(&export_of(T)), true).unwrap();
-        unread.push(reply);
-    }
-    let exports = EventFilter { resource_types: vec!["audit_export".into()], ..Default::default() };
-    let begun = ListEventsRequest { page_size: 1000, ..filtered(T, exports) };
-    let begun = async || app.list(&Caller::root(), begun.clone()).await.unwrap().events.len();
-    time::timeout(AT_MOST, async { while begun().await < EXPORTS {} }).await.unwrap();
-    let last = reader(&format!("user{}", EXPORTS - 1)).permission("audit.export@*");
-    let export = async || app.export(&last, export_of(T)).await;
-    // It ends within a moment, for all that the service has to do with it.
-    for _ in 0..100 {
-        let refused = assert_error(export().await.map(drop), Code::ResourceExhausted, "RATE_LIMITED");
-        assert!(refused.message().contains("more than 1 exports of one caller"), "{refused:?}");
-    }
-    is_deaf.store(false, Ordering::Release);
-    let served = async { while export().await.is_err() {} };
-    time::timeout(AT_MOST, served).await.unwrap();
-}
-
-/// A connection that has room for everything, and takes nothing while the flag is set.
-async fn connect_deaf(app: &TestApp) -> (SendRequest<Bytes>, Arc<AtomicBool>) {
-    const ROOM: u32 = (1 << 31) - 1;
-    let (stream, is_deaf) = (TcpStream::connect(app.address).await.unwrap(), Arc::new(AtomicBool::new(false)));
-    let stream = Deaf { stream, is_deaf: Arc::clone(&is_deaf) };
-    let mut settings = h2::client::Builder::new();
-    settings.initial_window_size(ROOM).initial_connection_window_size(ROOM);
-    let (sender, connection) = settings.handshake::<_, Bytes>(stream).await.unwrap();
-    tokio::spawn(connection);
-    (sender, is_deaf)
-}
-
-/// Passes nothing on of what it is sent while its flag is set.
-struct Deaf {
-    stream: TcpStream,
-    is_deaf: Arc<AtomicBool>,
-}
-
-impl AsyncRead for Deaf {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.is_deaf.load(Ordering::Acquire) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Deaf {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-#[rstest]
-#[tokio::test]
-async fn an_export_of_which_nobody_reads_a_byte_costs_its_connection(#[values(GRPC, WEB_TEXT)] format: Format) {
-    let app =
-        TestApp::start_with(Backend::Sqlite, |config| config.traffic.export_stall = Duration::from_millis(100)).await;
-    app.record(&Caller::root(), T, event("k", "1")).await.unwrap();
-    let (connection, _unread) = unread_export(&app, format).await;
-    // Whether in an error or not: it ends.
-    let _ = time::timeout(AT_MOST, connection).await.unwrap().unwrap();
-}
-
-/// An export of ann's on a connection of its own, by somebody who makes no room for a byte of it.
-async fn unread_export(
-    app: &TestApp,
-    format: Format,
-) -> (JoinHandle<Result<(), h2::Error>>, http::Response<h2::RecvStream>) {
-    let stream = TcpStream::connect(app.address).await.unwrap();
-    let (sender, connection) =
-        h2::client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(stream).await.unwrap();
-    let connection = tokio::spawn(connection);
-    let (reply, mut message) = begin_as(&sender, app, format, EXPORT, "ann").await;
-    message.send_data(framed(&export_of(T)), true).unwrap();
-    let reply = time::timeout(AT_MOST, reply).await.unwrap().unwrap();
-    assert!(Status::from_header_map(reply.headers()).is_none(), "{reply:?}");
-    (connection, reply)
 }
 
 #[tokio::test]

@@ -61,6 +61,7 @@ mod tls;
 mod tokens;
 mod trace;
 mod traffic;
+mod unread;
 mod verify;
 mod verify_client;
 mod verify_csv;
