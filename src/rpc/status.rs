@@ -130,11 +130,11 @@ impl Failure {
         Self::Internal(details.to_string())
     }
 
-    /// The event that the service wanted to record of the call was not. The caller has no id to ask for it, and nothing of
-    /// theirs can be stored twice: they just call again.
+    /// The event that the service wanted to record of the call was not, or perhaps it was. The caller has no id to ask for it, and
+    /// nothing of theirs can be stored twice: they just call again.
     pub fn of_own_event(error: IngestError) -> Self {
         match error {
-            IngestError::OutcomeUnknown { .. } => Self::Ingest(IngestError::Unavailable(error.to_string())),
+            IngestError::OutcomeUnknown { .. } => Self::Store(StoreError::Unavailable(error.to_string())),
             _ => Self::Ingest(error),
         }
     }
@@ -203,7 +203,7 @@ impl Failure {
             ),
             Self::CutOff => Answer::cut_off(),
             Self::Store(StoreError::Unavailable(_) | StoreError::Unusable(_) | StoreError::OutcomeUnknown(_)) => {
-                Answer::store_unavailable()
+                Answer::store_unavailable("retry later")
             }
             Self::Store(StoreError::RolledBack { tenant, .. }) => Answer::rolled_back(&tenant),
             Self::Store(StoreError::Refused(_) | StoreError::Corrupt(_)) | Self::Internal(_) => {

@@ -82,7 +82,7 @@ impl Answer {
                 Self::new(Code::Unavailable, ErrorReason::ShuttingDown, message).retry_after(OUTAGE_DELAY)
             }
             IngestError::Rejected(rejection) => Self::of_rejection(rejection),
-            IngestError::Unavailable(_) => Self::store_unavailable(),
+            IngestError::Unavailable(_) => Self::store_unavailable("nothing was stored, retry later"),
             IngestError::RolledBack { tenant } => Self::rolled_back(&tenant),
             IngestError::OutcomeUnknown { retry_safe: true } => {
                 let message = "whether it was stored could not be found out; retry with the same id";
@@ -114,8 +114,8 @@ impl Answer {
         }
     }
 
-    pub(super) fn store_unavailable() -> Self {
-        let message = "the database does not answer; nothing was stored, retry later";
+    pub(super) fn store_unavailable(advice: &str) -> Self {
+        let message = format!("the database does not answer; {advice}");
         Self::new(Code::Unavailable, ErrorReason::StoreUnavailable, message).retry_after(OUTAGE_DELAY)
     }
 
