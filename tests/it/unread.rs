@@ -12,6 +12,7 @@ use std::{
 };
 
 use auditlog::proto::auditlog::v1::{Event, EventFilter, ListEventsRequest};
+use futures_util::task::AtomicWaker;
 use h2::client::SendRequest;
 use prost::bytes::Bytes;
 use rstest::rstest;
@@ -76,7 +77,7 @@ const EXPORT: &str = "auditlog.v1.AuditLogService/ExportCsv";
 #[tokio::test]
 async fn an_export_has_its_place_until_it_is_sent() {
     // More than the kernel takes of a connection unread, in exports of so few bytes that the transport takes each as a whole.
-    const EXPORTS: usize = 100;
+    const EXPORTS: usize = 64;
     let app = TestApp::start_with(Backend::Sqlite, |config| {
         config.traffic.exports = 2 * EXPORTS;
         config.traffic.caller_exports = 1;
@@ -84,8 +85,7 @@ async fn an_export_has_its_place_until_it_is_sent() {
     .await;
     let large = Event { message: "m".repeat(4000), ..event("k", "1") };
     app.batch(&Caller::root(), T, vec![item("", large, ""); 60]).await.unwrap();
-    let (sender, is_deaf) = connect_deaf(&app).await;
-    is_deaf.store(true, Ordering::Release);
+    let (sender, ear) = connect_deaf(&app).await;
     let mut unread = Vec::new();
     for n in 0..EXPORTS {
         let (reply, mut message) = begin(&sender, &app, EXPORT, &format!("user{n}")).await;
@@ -103,36 +103,49 @@ async fn an_export_has_its_place_until_it_is_sent() {
         let refused = assert_error(export().await.map(drop), Code::ResourceExhausted, "RATE_LIMITED");
         assert!(refused.message().contains("more than 1 exports of one caller"), "{refused:?}");
     }
-    is_deaf.store(false, Ordering::Release);
+    ear.open();
     let served = async { while export().await.is_err() {} };
     time::timeout(AT_MOST, served).await.unwrap();
 }
 
-/// A connection that has room for everything, and takes nothing while the flag is set.
-async fn connect_deaf(app: &TestApp) -> (SendRequest<Bytes>, Arc<AtomicBool>) {
+/// A connection that has room for everything, and takes nothing until its ear is opened.
+async fn connect_deaf(app: &TestApp) -> (SendRequest<Bytes>, Arc<Ear>) {
     const ROOM: u32 = (1 << 31) - 1;
-    let (stream, is_deaf) = (TcpStream::connect(app.address).await.unwrap(), Arc::new(AtomicBool::new(false)));
-    let stream = Deaf { stream, is_deaf: Arc::clone(&is_deaf) };
+    let (stream, ear) = (TcpStream::connect(app.address).await.unwrap(), Arc::new(Ear::default()));
+    let stream = Deaf { stream, ear: Arc::clone(&ear) };
     let mut settings = h2::client::Builder::new();
     settings.initial_window_size(ROOM).initial_connection_window_size(ROOM);
     let (sender, connection) = settings.handshake::<_, Bytes>(stream).await.unwrap();
     tokio::spawn(connection);
-    (sender, is_deaf)
+    (sender, ear)
 }
 
-/// Passes nothing on of what it is sent while its flag is set.
+/// What a [`Deaf`] one waits for.
+#[derive(Default)]
+struct Ear {
+    is_open: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Ear {
+    fn open(&self) {
+        self.is_open.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+}
+
 struct Deaf {
     stream: TcpStream,
-    is_deaf: Arc<AtomicBool>,
+    ear: Arc<Ear>,
 }
 
 impl AsyncRead for Deaf {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.is_deaf.load(Ordering::Acquire) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+        self.ear.waker.register(cx.waker());
+        match self.ear.is_open.load(Ordering::Acquire) {
+            true => Pin::new(&mut self.stream).poll_read(cx, buf),
+            false => Poll::Pending,
         }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
