@@ -13,20 +13,17 @@ const PAGE: &str = include_str!("../../docs/erase.md");
 const T: &str = "tenants/acme";
 /// What the page's statements name.
 const DOCUMENTED: [&str; 2] = ["01900000-0000-7000-8000-000000000001", "01900000-0000-7000-8000-000000000002"];
-/// In every text of the event and in its note.
+/// In every text of the events and in a note.
 const SECRET: &str = "Annabel-Lee";
 
 fn statements(info: &str) -> String {
     blocks(PAGE).into_iter().find(|block| block.info == info).expect("the page has it").text
 }
 
-/// The page's statements, about other ids.
-fn erasure(backend: Backend, ids: [&str; 2]) -> String {
-    let sql = DOCUMENTED.iter().zip(ids).fold(statements("sql erase"), |sql, (from, to)| sql.replace(from, to));
-    match backend {
-        Backend::Sqlite => [statements("sql sqlite-before"), sql, statements("sql sqlite-after")].concat(),
-        Backend::Postgres => sql,
-    }
+/// The page's statements, about an event and a note.
+fn erasure(event: &str, note: &str) -> String {
+    let ids = DOCUMENTED.iter().zip([event, note]);
+    ids.fold(statements("sql erase"), |sql, (from, to)| sql.replace(from, to))
 }
 
 fn personal() -> Event {
@@ -52,12 +49,22 @@ async fn what_the_page_says_erases_all_and_leaves_the_log_whole(
 ) {
     let app = TestApp::start(backend).await;
     let root = Caller::root();
-    let name = app.record(&root, T, personal()).await.unwrap().name;
-    let other = app.record(&root, T, event("clusterprofile", "other")).await.unwrap().name;
+    // Out of order, so that pages of the file are filled and parted, and copies stay behind.
+    let ids: Vec<String> = (0..600).map(|n| id_at(START_MILLIS - n * 7919 % 600, n.unsigned_abs())).collect();
+    for ids in ids.chunks(50) {
+        let items = ids.iter().map(|id| item(T, personal(), id));
+        let other = || item(T, event("clusterprofile", "other"), "");
+        app.batch(&root, T, items.flat_map(|item| [item, other(), other()]).collect()).await.unwrap();
+    }
+    let [name, other] = [&ids[0], &app.record(&root, T, event("clusterprofile", "noted")).await.unwrap().name]
+        .map(|id| format!("{T}/events/{}", id.rsplit('/').next().unwrap()));
     let note = app.note(&root, &name, &format!("as {SECRET} wished"), "").await.unwrap().note.unwrap().note_id;
     app.note(&root, &other, "kept", "").await.unwrap();
     assert!(backend == Backend::Postgres || holds_secret(&app.database), "the test looks in the wrong place");
-    let sql = erasure(backend, [&name, &note].map(|name| name.rsplit('/').next().unwrap()));
+    let mut sql: String = ids.iter().map(|id| erasure(id, &note)).collect();
+    if backend == Backend::Sqlite {
+        sql += &statements("sql sqlite-after");
+    }
     app.database.execute(&sql);
     assert!(backend == Backend::Postgres || !holds_secret(&app.database), "bytes are left");
 
