@@ -3,7 +3,10 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -59,8 +62,17 @@ pub enum TlsError {
 pub struct Tls {
     files: TlsFiles,
     config: Mutex<Arc<ServerConfig>>,
-    /// Of the files that were looked at last, whether or not they were good. Locked while somebody looks.
-    seen: Arc<tokio::sync::Mutex<Vec<Fingerprint>>>,
+    /// Locked while somebody looks.
+    seen: Arc<tokio::sync::Mutex<Seen>>,
+    /// Whether somebody looks for longer than the others wait.
+    hangs: AtomicBool,
+}
+
+/// The files as they were looked at last.
+struct Seen {
+    fingerprints: Vec<Fingerprint>,
+    /// Whether they were read, good or not. Else it failed for what may pass, a lack of file descriptors say.
+    is_read: bool,
 }
 
 /// What changes when a file does. Kubernetes swaps a link, which changes the file's number.
@@ -72,9 +84,9 @@ impl Tls {
     /// # Errors
     /// If one cannot be read or holds something else, or key and certificate do not belong together.
     pub fn open(files: TlsFiles) -> Result<Self, TlsError> {
-        let seen = files.fingerprints();
+        let seen = Seen { fingerprints: files.fingerprints(), is_read: true };
         let config = Mutex::new(Arc::new(files.load()?));
-        Ok(Self { files, config, seen: Arc::new(tokio::sync::Mutex::new(seen)) })
+        Ok(Self { files, config, seen: Arc::new(tokio::sync::Mutex::new(seen)), hangs: AtomicBool::new(false) })
     }
 
     /// Shakes hands.
@@ -89,30 +101,49 @@ impl Tls {
     /// open keep what they began with.
     async fn config(self: &Arc<Self>) -> Arc<ServerConfig> {
         let look = async {
-            let seen = Arc::clone(&self.seen).lock_owned().await;
+            let Some(seen) = self.turn_to_look().await else { return };
             let tls = Arc::clone(self);
             // Fails only with the runtime.
             let _ = task::spawn_blocking(move || tls.look(seen)).await;
         };
-        if time::timeout(LOOK_TIME, look).await.is_err() {
-            tracing::warn!("the TLS files cannot be looked at in time; what was read last goes on");
+        if time::timeout(LOOK_TIME, look).await.is_err() && !self.hangs.swap(true, Ordering::AcqRel) {
+            tracing::warn!("the TLS files cannot be looked at; what was read last goes on");
         }
         Arc::clone(&self.current())
     }
 
-    /// Where new files are no good, the old ones go on.
-    fn look(&self, mut seen: OwnedMutexGuard<Vec<Fingerprint>>) {
-        let found = self.files.fingerprints();
-        if found == *seen {
-            return;
+    /// Nobody queues up behind one that hangs.
+    async fn turn_to_look(&self) -> Option<OwnedMutexGuard<Seen>> {
+        let seen = Arc::clone(&self.seen);
+        match self.hangs.load(Ordering::Acquire) {
+            true => seen.try_lock_owned().ok(),
+            false => Some(seen.lock_owned().await),
         }
-        *seen = found;
+    }
+
+    fn look(&self, mut seen: OwnedMutexGuard<Seen>) {
+        let fingerprints = self.files.fingerprints();
+        let is_known = fingerprints == seen.fingerprints;
+        if !(is_known && seen.is_read) {
+            *seen = Seen { fingerprints, is_read: self.read(is_known) };
+        }
+        self.hangs.store(false, Ordering::Release);
+    }
+
+    /// Where new files are no good, the old ones go on. Whether they could be read; what `is_known` is told no second time.
+    fn read(&self, is_known: bool) -> bool {
         match self.files.load() {
             Ok(config) => {
                 *self.current() = Arc::new(config);
                 tracing::info!(certificate = %self.files.cert.display(), "the TLS files have changed and were read again");
+                true
             }
-            Err(error) => tracing::error!(%error, "the TLS files have changed and are no good; the old ones go on"),
+            Err(error) => {
+                if !is_known {
+                    tracing::error!(%error, "the TLS files have changed and are no good; the old ones go on");
+                }
+                matches!(error, TlsError::Content { .. })
+            }
         }
     }
 
