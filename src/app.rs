@@ -142,12 +142,11 @@ impl App {
         move || store.statements()
     }
 
-    /// Serves until `signal` resolves. Then, in this order: health says `NOT_SERVING`, the delay passes for load
-    /// balancers to notice, no more connections or calls are taken, calls under way get the grace to end, denials and
-    /// reads that were counted are told, exports that are left are ended and told, what was accepted is committed and answered, and
-    /// the store is closed. The
-    /// address for probes is there until the end. A database that does not answer is not waited for: then it ends in
-    /// [`AppError::Hung`].
+    /// Serves until `signal` resolves. Then, in this order: health says `NOT_SERVING`; the delay passes for load balancers to
+    /// notice; no more connections or calls are taken; calls under way get the grace to end; denials and reads that were
+    /// counted are told, while exports that are left are ended and told; what was accepted is committed and answered; the
+    /// store is closed. The address for probes is there until the end. A database that does not answer is not waited for: then
+    /// it ends in [`AppError::Hung`].
     pub async fn run(self, signal: impl Future<Output = ()>) -> Result<(), AppError> {
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let (ingest, exporter) = (self.api.ingest.clone(), self.api.exporter.clone());

@@ -2,7 +2,8 @@
 //!
 //! The log's size is read first and the export's own event recorded next, so the export is never in itself; then come
 //! rows and notes below that size. Each chunk is one short read, and the next ones are read while it is written out and
-//! sent: no connection is held between chunks, and a slow reader holds nothing but its own stream and two pages.
+//! sent: no connection is held between chunks, and a slow reader holds nothing but its own stream, two pages, and a piece or two
+//! that were made of others.
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};

@@ -13,7 +13,7 @@ use super::{
     request_id::RequestId,
     stall::WatchedStream,
     status::{self, Failure},
-    traffic::ExportPlace,
+    traffic::ExportShare,
     until_sent::keep_until_sent,
 };
 use crate::{
@@ -29,8 +29,8 @@ pub type CsvStream = Pin<Box<dyn Stream<Item = Result<HttpBody, Status>> + Send>
 
 /// What an export holds until its last byte is sent.
 pub struct Hold {
-    /// Its place among the exports.
-    pub place: Option<ExportPlace>,
+    /// Its place among the exports, and its room in memory.
+    pub share: ExportShare,
     /// Its place on its connection.
     pub on_connection: Option<CallOnConnection>,
     /// How long its reader may take nothing.
@@ -64,8 +64,8 @@ fn disposition(file_name: &str) -> Result<AsciiMetadataValue, Failure> {
     format!("attachment; filename=\"{file_name}\"").parse().map_err(Failure::internal)
 }
 
-/// Each piece is made when the transport asks for it, and it asks when the reader has taken the one before. So a slow
-/// reader stops the work and holds no memory, and one that goes away drops the export.
+/// Each piece is made when the transport asks for it, which is when there was room for the one before. So a slow reader stops
+/// the work and holds a piece or two, and one that goes away drops the export.
 fn pieces(export: CsvExport, request_id: RequestId, metrics: Metrics) -> CsvStream {
     Box::pin(stream::unfold(Some(export), move |export| next_piece(export, request_id.clone(), metrics.clone())))
 }

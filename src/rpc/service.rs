@@ -158,10 +158,10 @@ impl Api {
         call.concerns(&scope);
         let permit = self.authorizer.export(principal, &scope)?;
         let request = self.decoder().export(&message, &scope)?;
-        let place = self.traffic.export(principal)?;
+        let share = self.traffic.export(principal)?;
         let export = self.exporter.start(permit, request).await?;
         let (stall, interruption) = (self.traffic.limits().export_stall, export.interruption());
-        let hold = Hold { place: Some(place), on_connection: call.goes_on(), stall, interruption };
+        let hold = Hold { share, on_connection: call.goes_on(), stall, interruption };
         export_stream::response(export, hold, call.request_id().clone(), self.metrics.clone())
     }
 

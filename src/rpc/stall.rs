@@ -1,8 +1,9 @@
 //! Ends an export whose reader takes nothing, and every one that is left when the service ends.
 //!
-//! The transport asks for the next piece when there is room for it at the reader's end. A reader that never makes room
-//! keeps the transport from asking, and so nothing that waits to be asked could ever end the export: it takes somebody
-//! who looks at the clock. That goes on after the last piece was handed over, until its last byte is sent.
+//! The transport asks for a piece, keeps it until there is room for it at the reader's end, and then asks for the next one
+//! (hyper 1.12, proto/h2/mod.rs, `PipeToSendStream`). A reader that never makes room keeps the transport from asking, and so
+//! nothing that waits to be asked could ever end the export: it takes somebody who looks at the clock. That goes on after the
+//! last piece was handed over, until its last byte is sent.
 
 use std::{
     pin::Pin,
@@ -17,8 +18,10 @@ use tonic::Status;
 
 use super::{
     export_stream::{CsvStream, Hold},
+    listener::CallOnConnection,
     request_id::RequestId,
     status::Failure,
+    traffic::{ExportPlace, ExportShare, ReplyRoom},
 };
 use crate::{export::Interruption, proto::google::api::HttpBody};
 
@@ -28,10 +31,13 @@ pub struct WatchedStream {
     request_id: RequestId,
 }
 
-/// An export on its way. Its places are taken as long as this is kept: to be kept until its bytes are sent.
+/// An export on its way: to be kept until its bytes are sent.
 pub struct Course {
     state: Mutex<State>,
     turn: Arc<Turn>,
+    interruption: Interruption,
+    /// Where nothing more is made, what was made may wait in memory for as long as the connection is there.
+    _room: ReplyRoom,
 }
 
 /// Since when it is the reader's turn; `None` while it is ours.
@@ -40,8 +46,8 @@ struct Turn(Mutex<Option<Instant>>);
 struct State {
     /// `None` when no more pieces are made.
     stream: Option<CsvStream>,
-    /// `None` when it was ended.
-    hold: Option<Hold>,
+    /// Its place among the exports, and on its connection; `None` when it was ended.
+    places: Option<(ExportPlace, Option<CallOnConnection>)>,
     /// Why it was ended, until its reader is told.
     failure: Option<Failure>,
     /// Of whoever waits for a piece.
@@ -51,10 +57,12 @@ struct State {
 impl WatchedStream {
     /// Watches from now on.
     pub fn new(stream: CsvStream, hold: Hold, request_id: RequestId) -> Self {
-        let (stall, interruption) = (hold.stall, hold.interruption.clone());
-        let state = State { stream: Some(stream), hold: Some(hold), failure: None, waker: None };
+        let Hold { share: ExportShare { place, room }, on_connection, stall, interruption } = hold;
+        let places = Some((place, on_connection));
+        let state = State { stream: Some(stream), places, failure: None, waker: None };
         let turn = Arc::new(Turn(Mutex::new(Some(Instant::now()))));
-        let course = Arc::new(Course { state: Mutex::new(state), turn });
+        let course =
+            Arc::new(Course { state: Mutex::new(state), turn, interruption: interruption.clone(), _room: room });
         tokio::spawn(watch(Arc::downgrade(&course), stall, interruption));
         Self { course, request_id }
     }
@@ -105,7 +113,7 @@ impl Turn {
 }
 
 /// Wakes whoever waits for a piece. From then on it is the reader's turn: whoever is woken asks for the piece at once, unless
-/// there is no room for it at the reader's end.
+/// the one before waits for room at the reader's end.
 struct Nudge {
     turn: Arc<Turn>,
     waker: Waker,
@@ -137,28 +145,28 @@ impl Course {
         if next > Instant::now() {
             return Some(next);
         }
-        if let Some(hold) = self.end(Failure::Stalled(stall), Interruption::stalled) {
-            // The transport still holds the piece that was not taken; with the connection that is gone too.
-            let closed = hold.on_connection.as_ref().is_some_and(|call| call.close_if_alone());
+        self.interruption.stalled();
+        if let Some(on_connection) = self.end(Failure::Stalled(stall)) {
+            // The transport still holds what was not taken; with the connection that is gone, too.
+            let closed = on_connection.is_some_and(|call| call.close_if_alone());
             tracing::warn!(?stall, connection_closed = closed, "an export was ended, because its reader took nothing");
         }
         None
     }
 
     /// Dropping the stream records that the export did not come to its end. Its place is given back before, so that whoever
-    /// learns of the end from the log can begin anew.
-    fn end(&self, failure: Failure, why: fn(&Interruption)) -> Option<Hold> {
-        let (stream, hold, waker) = {
+    /// learns of the end from the log can begin anew. Gives what it was on its connection; `None` if it was ended before.
+    fn end(&self, failure: Failure) -> Option<Option<CallOnConnection>> {
+        let (stream, places, waker) = {
             let mut state = self.lock();
             state.failure = state.stream.is_some().then_some(failure);
-            (state.stream.take(), state.hold.take(), state.waker.take())
+            (state.stream.take(), state.places.take(), state.waker.take())
         };
-        let mut hold = hold?;
-        why(&hold.interruption);
-        drop(hold.place.take());
+        let (place, on_connection) = places?;
+        drop(place);
         drop(stream);
         waker.into_iter().for_each(Waker::wake);
-        Some(hold)
+        Some(on_connection)
     }
 }
 
@@ -172,7 +180,7 @@ async fn watch(course: Weak<Course>, stall: Duration, interruption: Interruption
         };
         let Some(course) = course.upgrade() else { return };
         if is_last {
-            course.end(Failure::CutOff, |_| ());
+            course.end(Failure::CutOff);
             return;
         }
         match course.end_if_stalled(stall) {

@@ -174,6 +174,41 @@ async fn an_export_of_which_nobody_reads_a_byte_costs_its_connection(#[values(GR
     let _ = time::timeout(AT_MOST, connection).await.unwrap().unwrap();
 }
 
+/// Where the connection goes on, what was made of an export waits there after its end, too.
+#[tokio::test]
+async fn ended_exports_of_which_nobody_reads_a_byte_are_not_without_number() {
+    let app = TestApp::start_with(Backend::Sqlite, |config| {
+        config.traffic.export_stall = Duration::from_millis(1);
+        config.traffic.caller_exports = 1;
+        config.traffic.call_time = 100 * AT_MOST;
+    })
+    .await;
+    app.record(&Caller::root(), T, event("k", "1")).await.unwrap();
+    let stream = TcpStream::connect(app.address).await.unwrap();
+    let (sender, connection) =
+        h2::client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(stream).await.unwrap();
+    tokio::spawn(connection);
+    let _keeps_it_open = begin(&sender, &app, LIST, "bob").await;
+    let mut unread = Vec::new();
+    let refused = loop {
+        let (reply, mut message) = begin(&sender, &app, EXPORT, "ann").await;
+        message.send_data(framed(&export_of(T)), true).unwrap();
+        let reply = time::timeout(AT_MOST, reply).await.unwrap().unwrap();
+        match Status::from_header_map(reply.headers()) {
+            Some(status) if status.message().contains("more than 1 exports") => (),
+            Some(status) => break status,
+            None => unread.push(reply),
+        }
+        assert!(unread.len() < 100, "no end of exports that nobody reads");
+    };
+    let status = assert_error::<()>(Err(refused), Code::ResourceExhausted, "RATE_LIMITED");
+    assert!(status.message().contains("have not been read"), "{status:?}");
+    drop(unread);
+    let ann = reader("ann").permission("audit.export@*");
+    let served = async { while app.export(&ann, export_of(T)).await.is_err() {} };
+    time::timeout(AT_MOST, served).await.unwrap();
+}
+
 /// An export of ann's on a connection of its own, by somebody who makes no room for a byte of it.
 async fn unread_export(
     app: &TestApp,

@@ -25,6 +25,9 @@ const CALLER_UNREAD_KIB: usize = 64 * 1024;
 const UNREAD_KIB: usize = 8 * CALLER_UNREAD_KIB;
 /// Replies of so few bytes are not counted: they are many.
 const UNCOUNTED_BYTES: usize = 16 * 1024;
+/// What is made of an export and not yet sent: a piece that the transport has and one that waits for it, of which each may be three
+/// times of what a chunk's events take, and a third more as text.
+const EXPORT_BYTES: usize = 2 * 1024 * 1024;
 
 /// Counts what is under way.
 pub struct Traffic {
@@ -47,6 +50,14 @@ pub struct CallPlace {
 pub struct ExportPlace {
     _total: OwnedSemaphorePermit,
     _own: Share,
+}
+
+/// What an export takes.
+pub struct ExportShare {
+    /// As long as it is made.
+    pub place: ExportPlace,
+    /// Until its last byte is sent, which may be never where its reader takes none and the connection goes on.
+    pub room: ReplyRoom,
 }
 
 /// Room in memory for a reply, given back when it is dropped.
@@ -96,8 +107,12 @@ impl Traffic {
         })
     }
 
-    /// A place for an export of `caller`.
-    pub fn export(&self, caller: &Principal) -> Result<ExportPlace, Failure> {
+    /// A place for an export of `caller`, and room for what of it is not read.
+    pub fn export(&self, caller: &Principal) -> Result<ExportShare, Failure> {
+        Ok(ExportShare { place: self.export_place(caller)?, room: self.large_room(caller, EXPORT_BYTES)? })
+    }
+
+    fn export_place(&self, caller: &Principal) -> Result<ExportPlace, Failure> {
         let most = self.limits.caller_exports;
         let own = self.slots.of(caller).share(|slot: &Slot| &slot.exports, most);
         let own = own.ok_or_else(|| {
@@ -119,18 +134,19 @@ impl Traffic {
         stream(&self.reflections)
     }
 
-    /// Room for a reply of so many bytes to `caller`, who must leave as much to the others as they take; `None` for a small one,
-    /// which needs none.
+    /// Room for a reply of so many bytes to `caller`; `None` for a small one, which needs none.
     pub fn room(&self, caller: &Principal, bytes: usize) -> Result<Option<ReplyRoom>, Failure> {
-        if bytes <= UNCOUNTED_BYTES {
-            return Ok(None);
-        }
+        (bytes > UNCOUNTED_BYTES).then(|| self.large_room(caller, bytes)).transpose()
+    }
+
+    /// Who takes room must leave as much to the others.
+    fn large_room(&self, caller: &Principal, bytes: usize) -> Result<ReplyRoom, Failure> {
         let busy = || Failure::busy("too many replies have not been read; read them first, then ask again");
         let kib = u32::try_from(bytes.div_ceil(1024)).map_err(Failure::internal)?;
         let total = Arc::clone(&self.unread).try_acquire_many_owned(kib).map_err(|_| busy())?;
         let most = CALLER_UNREAD_KIB.min(self.unread.available_permits());
         let own = self.slots.of(caller).shares(|slot: &Slot| &slot.unread, kib, most).ok_or_else(busy)?;
-        Ok(Some(ReplyRoom { _total: total, _own: own }))
+        Ok(ReplyRoom { _total: total, _own: own })
     }
 }
 
