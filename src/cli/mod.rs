@@ -162,6 +162,12 @@ enum CliError {
     Call { address: String, failed: Box<CallFailed> },
     #[error("the export cannot be completed: {0}")]
     Export(String),
+    #[error("{} is complete; what was left to do failed", .file.display())]
+    Untidy {
+        file: PathBuf,
+        #[source]
+        error: Box<CliError>,
+    },
     #[error("{} {problem}", .file.display())]
     Output { file: PathBuf, problem: &'static str },
     #[error("the service lists events of {0} without an end, behind the checkpoint that is to be verified")]

@@ -24,12 +24,12 @@ pub(super) fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_folder(path)
 }
 
-/// Gives the file `from` the name `to`, which no file may have.
+/// Gives the file `from` the name `to`, which no file may have. [`sync_folder`] makes that last: it can fail when the name is
+/// there already, and whoever has more to do must know which of the two it was.
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     let mut from = TempPath::try_from_path(from)?;
     from.disable_cleanup(true);
-    from.persist_noclobber(to)?;
-    sync_folder(to)
+    Ok(from.persist_noclobber(to)?)
 }
 
 fn written(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
@@ -39,8 +39,8 @@ fn written(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
     Ok(file)
 }
 
-/// A name outlives a power cut only once its folder is on the disk.
-fn sync_folder(path: &Path) -> io::Result<()> {
+/// Puts the folder of `path` on the disk: a name outlives a power cut only then.
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder_of(path))?.sync_all()
 }
 

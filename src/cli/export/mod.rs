@@ -66,7 +66,9 @@ impl ExportArgs {
         let complete = block_on(work)?;
         let manifest = part::manifest_of(&self.output);
         publish(&complete, &manifest)?;
-        print(&self.output, &manifest, &complete).map_err(|error| CliError::Io("write to standard output", error))
+        let tidied = complete.part.tidy();
+        print(&self.output, &manifest, &complete).map_err(|error| CliError::Io("write to standard output", error))?;
+        tidied
     }
 }
 
@@ -76,7 +78,7 @@ fn publish(complete: &Complete, manifest: &Path) -> Result<(), CliError> {
         Some(note) => write_manifest(manifest, note)?,
         None => false,
     };
-    complete.part.finish().inspect_err(|_| {
+    complete.part.give_name().inspect_err(|_| {
         if is_new {
             // If it stays, the next attempt finds that it is its own.
             let _ = fs::remove_file(manifest);
@@ -105,4 +107,27 @@ fn print(output: &Path, manifest: &Path, complete: &Complete) -> io::Result<()> 
         None => writeln!(out, "manifest: none; the service has sent none, as one without a key does")?,
     }
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The file has its name by then, and without its manifest it would prove nothing.
+    #[test]
+    fn a_file_that_has_its_name_keeps_its_manifest() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("a.csv");
+        let manifest = part::manifest_of(&output);
+        let mut part = Part::begin(&output).unwrap();
+        part.write(b"event_id\r\n").unwrap();
+        // A folder cannot be removed as a file is.
+        fs::create_dir(folder.path().join("a.csv.part.request")).unwrap();
+        let complete = Complete { part, rows: 0, sha256: [0; 32], log_size: 1, manifest: Some("signed".to_owned()) };
+        publish(&complete, &manifest).unwrap();
+        let failed = complete.part.tidy().unwrap_err();
+        assert_eq!(fs::read(&output).unwrap(), b"event_id\r\n");
+        assert_eq!(fs::read_to_string(&manifest).unwrap(), "signed");
+        assert!(failed.to_string().contains("a.csv is complete"), "{failed}");
+    }
 }

@@ -133,14 +133,22 @@ impl Part {
     }
 
     /// The file is complete: gives it its name.
-    pub(super) fn finish(&self) -> Result<(), CliError> {
+    pub(super) fn give_name(&self) -> Result<(), CliError> {
         let name = || {
             self.file.sync_all()?;
             whole_file::rename(&beside(&self.output, ".part"), &self.output)
         };
-        name().map_err(|source| not_written(&self.output, source))?;
+        name().map_err(|source| not_written(&self.output, source))
+    }
+
+    /// Does what is left once the file has its name. The request goes last: if the name does not outlive a power cut, it is
+    /// what the export goes on with.
+    pub(super) fn tidy(&self) -> Result<(), CliError> {
         let request = beside(&self.output, ".part.request");
-        fs::remove_file(&request).map_err(failed("remove", &request))
+        let tidied = whole_file::sync_folder(&self.output)
+            .map_err(failed("write the folder of", &self.output))
+            .and_then(|()| fs::remove_file(&request).map_err(failed("remove", &request)));
+        tidied.map_err(|error| CliError::Untidy { file: self.output.clone(), error: Box::new(error) })
     }
 }
 
