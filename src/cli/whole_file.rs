@@ -39,11 +39,58 @@ fn written(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
     Ok(file)
 }
 
-/// Puts the folder of `path` on the disk: a name outlives a power cut only then.
+/// Puts the folder of `path` on the disk, where that can be: a name outlives a power cut only then.
 pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(folder_of(path))?.sync_all()
+    unless_refused(File::open(folder_of(path)).and_then(|folder| folder.sync_all()))
+}
+
+/// Some file systems cannot sync a folder (network shares, FUSE), and a folder that may be written need not be one that may be
+/// read. The name is given by then, and nothing better can be had there; a disk that fails is another matter.
+fn unless_refused(synced: io::Result<()>) -> io::Result<()> {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    match synced {
+        Err(error) if matches!(error.kind(), InvalidInput | Unsupported | PermissionDenied) => Ok(()),
+        synced => synced,
+    }
 }
 
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn only_a_disk_that_fails_spoils_what_has_its_name() {
+        let told = |number| unless_refused(Err(io::Error::from_raw_os_error(number)));
+        // EACCES, EPERM, EINVAL.
+        for refusal in [13, 1, 22] {
+            assert!(told(refusal).is_ok(), "{refusal}");
+        }
+        // The number of EOPNOTSUPP is not the same everywhere.
+        assert!(unless_refused(Err(io::ErrorKind::Unsupported.into())).is_ok());
+        // EIO, ENOSPC, ENOENT.
+        for failure in [5, 28, 2] {
+            assert!(told(failure).is_err(), "{failure}");
+        }
+    }
+
+    /// Of a folder that may be written and not read. For root there is no such folder: the test above has to do.
+    #[test]
+    fn a_folder_that_cannot_be_opened_takes_files() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o300)).unwrap();
+        let path = folder.path().join("a");
+        create(&path, b"1").unwrap();
+        replace(&path, b"2").unwrap();
+        rename(&path, &folder.path().join("b")).unwrap();
+        sync_folder(&path).unwrap();
+        assert_eq!(fs::read(folder.path().join("b")).unwrap(), b"2");
+        // Or it could not be removed.
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
+    }
 }
