@@ -71,6 +71,36 @@ pub struct CsvRow {
     pub event: Result<Event, String>,
 }
 
+/// Why a file cannot be read on.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// The file cannot be had, which says nothing of what stands in it.
+    #[error(transparent)]
+    File(io::Error),
+    /// What stands in it.
+    #[error("{0}")]
+    Content(String),
+}
+
+impl From<csv::Error> for Unreadable {
+    fn from(error: csv::Error) -> Self {
+        let text = error.to_string();
+        match error.into_kind() {
+            csv::ErrorKind::Io(error) if !error.get_ref().is_some_and(|inner| inner.is::<TooLong>()) => {
+                Self::File(error)
+            }
+            _ => Self::Content(text),
+        }
+    }
+}
+
+/// A row has no end in sight. Of all errors that reading comes to, it alone is one of what stands in the file.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "is longer than 16 MiB, more than is read of one row: a quote is missing or too many, or the service's limits are that high"
+)]
+struct TooLong;
+
 /// Hashes what passes, and stops at a row that would not end.
 struct Counted<R> {
     inner: R,
@@ -82,9 +112,7 @@ struct Counted<R> {
 impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.left == 0 {
-            return Err(io::Error::other(
-                "is longer than 16 MiB, more than is read of one row: a quote is missing or too many, or the service's limits are that high",
-            ));
+            return Err(io::Error::other(TooLong));
         }
         let count = self.inner.read(buffer)?;
         self.hash.update(&buffer[..count]);
@@ -96,17 +124,17 @@ impl<R: Read> Read for Counted<R> {
 
 impl<R: Read> CsvRows<R> {
     /// Reads the header row. The error is what is wrong with it.
-    pub fn open(file: R) -> Result<Self, String> {
+    pub fn open(file: R) -> Result<Self, Unreadable> {
         let counted = Counted { inner: file, hash: Sha256::new(), bytes: 0, left: MAX_ROW_BYTES };
         let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(counted);
         let mut record = StringRecord::new();
-        reader.read_record(&mut record).map_err(|error| error.to_string())?;
+        reader.read_record(&mut record)?;
         let proof_columns = record.len() > PLAIN_COLUMNS;
         let expected = if proof_columns { &COLUMNS[..] } else { &COLUMNS[..PLAIN_COLUMNS] };
         let differs = record.iter().zip(expected).find(|(found, expected)| found != *expected);
         match differs {
-            Some((found, expected)) => Err(format!("has {found:?} in place of {expected}")),
-            None if record.len() != expected.len() => Err(format!("has {} columns", record.len())),
+            Some((found, expected)) => Err(Unreadable::Content(format!("has {found:?} in place of {expected}"))),
+            None if record.len() != expected.len() => Err(Unreadable::Content(format!("has {} columns", record.len()))),
             None => Ok(Self { reader, record, proof_columns, rows: 0 }),
         }
     }
@@ -127,12 +155,12 @@ impl<R: Read> CsvRows<R> {
     }
 
     /// The next row; an error if the file cannot be read on.
-    pub fn next_row(&mut self) -> Result<Option<CsvRow>, csv::Error> {
+    pub fn next_row(&mut self) -> Result<Option<CsvRow>, Unreadable> {
         self.reader.get_mut().left = MAX_ROW_BYTES;
         let number = self.rows + 1;
         match self.reader.read_record(&mut self.record) {
             Ok(false) => return Ok(None),
-            Err(error) if !matches!(error.kind(), csv::ErrorKind::Utf8 { .. }) => return Err(error),
+            Err(error) if !matches!(error.kind(), csv::ErrorKind::Utf8 { .. }) => return Err(error.into()),
             Err(error) => {
                 self.rows = number;
                 return Ok(Some(CsvRow { number, id: String::new(), event: Err(error.to_string()) }));
@@ -315,4 +343,30 @@ fn bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     hex::decode_to_slice(text, &mut bytes).ok()?;
     (hex::encode(bytes) == text).then_some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk that fails.
+    struct Broken;
+
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("the disk fails"))
+        }
+    }
+
+    #[test]
+    fn a_disk_that_fails_is_told_from_what_stands_on_it() {
+        let header = COLUMNS.join(",") + "\r\n";
+        let open = |rest: &'static str| CsvRows::open(io::Cursor::new(header.clone() + rest).chain(Broken));
+        assert!(matches!(CsvRows::open(Broken), Err(Unreadable::File(_))));
+        for rest in ["", "a,b", "\"a"] {
+            assert!(matches!(open(rest).unwrap().next_row(), Err(Unreadable::File(_))), "{rest:?}");
+        }
+        let endless = io::Cursor::new(header.clone()).chain(io::repeat(b'a')).chain(Broken);
+        assert!(matches!(CsvRows::open(endless).unwrap().next_row(), Err(Unreadable::Content(_))));
+    }
 }

@@ -1,6 +1,6 @@
 //! Verifying an exported file against its manifest, from its bytes alone.
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use crate::model::{
     Event, Position,
@@ -9,7 +9,7 @@ use crate::model::{
 
 use super::{
     Findings, Recomputed,
-    csv_rows::{CsvRow, CsvRows},
+    csv_rows::{CsvRow, CsvRows, Unreadable},
     manifest::Manifest,
 };
 
@@ -37,7 +37,10 @@ struct Leaf {
 ///
 /// For the log of a whole tenant it keeps 48 bytes for each leaf, because the rows may come in another order than the
 /// leaves; for any other export, next to nothing.
-pub fn check_export(file: impl Read, manifest: &Manifest, mut progress: impl FnMut(u64)) -> ExportReport {
+///
+/// # Errors
+/// If the file cannot be had. Whatever stands in it is a finding.
+pub fn check_export(file: impl Read, manifest: &Manifest, mut progress: impl FnMut(u64)) -> io::Result<ExportReport> {
     let mut check = ExportCheck {
         manifest,
         leaves: Vec::new(),
@@ -48,14 +51,15 @@ pub fn check_export(file: impl Read, manifest: &Manifest, mut progress: impl FnM
         findings: Findings::default(),
     };
     match CsvRows::open(file) {
-        Ok(mut rows) => check.walk(&mut rows, &mut progress),
-        Err(problem) => check.findings.add("the header row", problem),
+        Ok(mut rows) => check.walk(&mut rows, &mut progress)?,
+        Err(Unreadable::File(error)) => return Err(error),
+        Err(Unreadable::Content(problem)) => check.findings.add("the header row", problem),
     }
     if manifest.is_of_whole_log() && manifest.proof_columns && check.unread.is_none() {
         check.rebuild();
     }
     let ExportCheck { rows, count, findings, unread, .. } = check;
-    ExportReport { rows, leaves: count, unread, findings }
+    Ok(ExportReport { rows, leaves: count, unread, findings })
 }
 
 struct ExportCheck<'m> {
@@ -75,7 +79,7 @@ pub fn row_name(number: u64, id: &str) -> String {
 }
 
 impl ExportCheck<'_> {
-    fn walk(&mut self, rows: &mut CsvRows<impl Read>, progress: &mut impl FnMut(u64)) {
+    fn walk(&mut self, rows: &mut CsvRows<impl Read>, progress: &mut impl FnMut(u64)) -> io::Result<()> {
         if rows.has_proof_columns() != self.manifest.proof_columns {
             self.findings.add("the header row", "has not the columns that the manifest tells");
         }
@@ -83,7 +87,8 @@ impl ExportCheck<'_> {
             match rows.next_row() {
                 Ok(Some(row)) => self.row(row, rows.has_proof_columns()),
                 Ok(None) => break,
-                Err(error) => return self.stop(rows, &error),
+                Err(Unreadable::File(error)) => return Err(error),
+                Err(Unreadable::Content(problem)) => return self.stop(rows, &problem),
             }
             if self.rows.is_multiple_of(1024) {
                 progress(rows.bytes());
@@ -97,16 +102,19 @@ impl ExportCheck<'_> {
         if rows.sha256() != self.manifest.sha256 {
             self.findings.add("the file", "its bytes are not those that the service sent: SHA-256 differs");
         }
+        Ok(())
     }
 
     /// The file cannot be read on. That is a finding only of a file that was changed: what the service has sent may be too much for
     /// this program.
-    fn stop(&mut self, rows: &mut CsvRows<impl Read>, error: &csv::Error) {
+    fn stop(&mut self, rows: &mut CsvRows<impl Read>, problem: &str) -> io::Result<()> {
         let name = format!("row {}", self.rows + 1);
-        match rows.skip_rest().is_ok() && rows.sha256() == self.manifest.sha256 {
-            true => self.unread = Some(format!("{name} {error}")),
-            false => self.findings.add(name, error),
+        rows.skip_rest()?;
+        match rows.sha256() == self.manifest.sha256 {
+            true => self.unread = Some(format!("{name} {problem}")),
+            false => self.findings.add(name, problem),
         }
+        Ok(())
     }
 
     fn row(&mut self, row: CsvRow, can_verify: bool) {

@@ -17,7 +17,7 @@ mod manifest;
 mod standing;
 mod tree;
 
-pub use csv_rows::{CsvRow, CsvRows};
+pub use csv_rows::{CsvRow, CsvRows, Unreadable};
 pub use database::{Expected, VerifyError};
 pub use exported::{ExportReport, check_export, row_name};
 pub use findings::Findings;

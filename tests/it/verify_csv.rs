@@ -293,3 +293,19 @@ async fn a_report_tells_which_events_the_file_was_to_have() {
         }
     }
 }
+
+/// That a file cannot be read says nothing of who has changed it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_be_read_is_not_called_changed() {
+    let app = TestApp::start(Backend::Sqlite).await;
+    small_log(&app).await;
+    assert_eq!(export(&app, "a.csv", &[]).await.status.code(), Some(0));
+    let path = app.database.folder.path().join("a.csv");
+    fs::remove_file(&path).unwrap();
+    // It opens as a file does, and cannot be read.
+    fs::create_dir(&path).unwrap();
+    let output = verify_csv(&app, "a.csv", &[]).await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), stdout(&output)), (Some(1), ""), "{said}");
+    assert!(said.contains("cannot read a.csv"), "{said}");
+}

@@ -1,6 +1,11 @@
 //! An exported file.
 
-use std::{fs::File, future::ready, io::BufReader, path::PathBuf};
+use std::{
+    fs::File,
+    future::ready,
+    io::{self, BufReader},
+    path::PathBuf,
+};
 
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 
@@ -12,7 +17,7 @@ use crate::{
         leaf::{self, leaf_hash},
     },
     proto::auditlog::v1::{GetInclusionProofRequest, proof_service_client::ProofServiceClient},
-    verify::{CsvRow, CsvRows, ExportReport, Findings, Manifest, check_export, row_name},
+    verify::{CsvRow, CsvRows, ExportReport, Findings, Manifest, Unreadable, check_export, row_name},
 };
 
 use super::{Report, coverage, saved};
@@ -61,7 +66,7 @@ impl ExportedArgs {
         };
         let has_nothing_to_prove = self.proofs && !manifest.proof_columns;
         refuse_unused(&[(has_nothing_to_prove, "--proofs")], "on a file without proof columns")?;
-        let mut export = check(file, &manifest);
+        let mut export = check(file, &manifest).map_err(|source| self.unread(source))?;
         if let Some(row) = export.unread.take_if(|_| export.findings.is_empty()) {
             return Err(CliError::Unread(row));
         }
@@ -81,9 +86,12 @@ impl ExportedArgs {
     }
 
     fn open(&self) -> Result<BufReader<File>, CliError> {
-        let path = self.csv.clone().unwrap_or_default();
-        let file = File::open(&path).map_err(|source| CliError::File { what: "read", file: path, source })?;
-        Ok(BufReader::new(file))
+        let file = File::open(self.csv.as_deref().unwrap_or("".as_ref()));
+        file.map(BufReader::new).map_err(|source| self.unread(source))
+    }
+
+    fn unread(&self, source: io::Error) -> CliError {
+        CliError::File { what: "read", file: self.csv.clone().unwrap_or_default(), source }
     }
 
     /// Has each row and note proved. How many proofs held.
@@ -93,11 +101,16 @@ impl ExportedArgs {
         manifest: &Manifest,
         findings: &mut Findings,
     ) -> Result<u64, CliError> {
-        let Ok(rows) = CsvRows::open(self.open()?) else { return Ok(0) };
+        let rows = match CsvRows::open(self.open()?) {
+            Ok(rows) => rows,
+            Err(Unreadable::File(source)) => return Err(self.unread(source)),
+            Err(Unreadable::Content(_)) => return Ok(0),
+        };
         let prover = Prover { remote, manifest };
         let progress = Progress::new("proofs");
         let mut asked = 0;
-        let proofs = claims(rows).map(|claim| prover.prove(claim)).buffered(CALLS_IN_FLIGHT);
+        let claims = claims(rows).map_err(|source| self.unread(source));
+        let proofs = claims.map_ok(|claim| prover.prove(claim)).try_buffered(CALLS_IN_FLIGHT);
         let failed = proofs.inspect_ok(|_| {
             asked += 1;
             progress.at(asked, asked);
@@ -116,7 +129,7 @@ impl ExportedArgs {
     }
 }
 
-fn check(file: BufReader<File>, manifest: &Manifest) -> ExportReport {
+fn check(file: BufReader<File>, manifest: &Manifest) -> io::Result<ExportReport> {
     let bytes = file.get_ref().metadata().map_or(0, |metadata| metadata.len());
     let progress = Progress::new("bytes");
     let report = check_export(file, manifest, |done| progress.at(done, bytes.max(done)));
@@ -133,10 +146,19 @@ struct Claim {
     leaf: Vec<u8>,
 }
 
-/// The claims of all rows. Rows that cannot be read were found already.
-fn claims(rows: CsvRows<BufReader<File>>) -> impl Stream<Item = Claim> {
-    let rows = stream::unfold(rows, |mut rows| ready(rows.next_row().ok().flatten().map(|row| (row, rows))));
-    rows.flat_map(|row| stream::iter(claims_of(row)))
+/// The claims of all rows.
+fn claims(rows: CsvRows<BufReader<File>>) -> impl Stream<Item = io::Result<Claim>> {
+    let rows = stream::try_unfold(rows, |mut rows| ready(next(&mut rows).map(|row| row.map(|row| (row, rows)))));
+    rows.map_ok(|row| stream::iter(claims_of(row)).map(Ok)).try_flatten()
+}
+
+/// Rows that cannot be read were found already.
+fn next(rows: &mut CsvRows<BufReader<File>>) -> io::Result<Option<CsvRow>> {
+    match rows.next_row() {
+        Err(Unreadable::File(error)) => Err(error),
+        Err(Unreadable::Content(_)) => Ok(None),
+        Ok(row) => Ok(row),
+    }
 }
 
 fn claims_of(row: CsvRow) -> Vec<Claim> {
