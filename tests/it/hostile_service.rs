@@ -5,12 +5,15 @@ use std::{
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     process::Output,
-    sync::atomic::{AtomicI64, Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use auditlog::proto::auditlog::v1::{
     Actor, Erasure, Event, ExportCsvRequest, FieldChange, GetCheckpointResponse, Leaf, ListEventsRequest,
-    ListEventsResponse, ListLeavesResponse, RequestContext, UpdateNote, leaf::Kind,
+    ListEventsResponse, ListLeavesRequest, ListLeavesResponse, RequestContext, UpdateNote, leaf::Kind,
 };
 use prost::Message as _;
 use rstest::rstest;
@@ -285,4 +288,34 @@ async fn a_log_without_an_end_ends(#[values(Lure::Size, Lure::EmptyPages, Lure::
             assert!(output.status.code() == Some(1) && said.contains("without an end"), "{said}");
         }
     }
+}
+
+/// What is made of each leaf takes more memory than the leaf has bytes, and a reply has room for two million without any.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_leaves_are_taken_than_were_asked_for() {
+    const LEAVES: i64 = 5000;
+    let app = TestApp::start(Backend::Sqlite).await;
+    for n in 0..3 {
+        app.record_as(&Caller::root(), T, event("clusterprofile", "cp-1"), &id(n)).await.unwrap();
+    }
+    let starts = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&starts);
+    let asked = move |method: &str, bytes: Vec<u8>| match method {
+        "ListLeaves" => rewrite(&bytes, |request: &mut ListLeavesRequest| {
+            kept.lock().unwrap().push(std::mem::take(&mut request.start));
+        }),
+        _ => bytes,
+    };
+    let answered = |method: &str, bytes: Vec<u8>| match method {
+        "GetCheckpoint" => rewrite(&bytes, |head| claim(head, LEAVES)),
+        "ListLeaves" => rewrite(&bytes, |page: &mut ListLeavesResponse| page.leaves = vec![Vec::new(); 5000]),
+        _ => bytes,
+    };
+    let address = rewriting(&app, asked, answered).await;
+    assert_finds(
+        "empty leaves",
+        &call(&app, address, &["verify", "--tenant", "acme"]).await,
+        &["position 19", "not listed"],
+    );
+    assert_eq!(starts.lock().unwrap()[..], [0, 1000, 2000, 3000, 4000]);
 }

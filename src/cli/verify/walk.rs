@@ -134,6 +134,8 @@ impl<'r> Walk<'r> {
         Ok(Vec::new())
     }
 
+    /// The leaves from `start` on, and no more than a page of them: a reply has room for millions without any bytes, and what is made of
+    /// each has many.
     pub(super) async fn leaves_from(&self, start: u64) -> Result<Vec<Vec<u8>>, CliError> {
         let client = ProofServiceClient::new(self.remote.channel.clone());
         let start = i64::try_from(start).unwrap_or(i64::MAX);
@@ -142,7 +144,9 @@ impl<'r> Walk<'r> {
             let mut client = client.clone();
             async move { client.list_leaves(request).await }
         };
-        Ok(self.remote.call(request, send).await?.leaves)
+        let mut leaves = self.remote.call(request, send).await?.leaves;
+        leaves.truncate(usize::try_from(PAGE).unwrap_or_default());
+        Ok(leaves)
     }
 
     /// Takes the next page of events. Whether there was one.
