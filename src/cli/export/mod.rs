@@ -12,7 +12,7 @@ use std::{
 };
 
 use self::{
-    download::{Complete, Download},
+    download::{Complete, Download, MAX_SILENCE},
     part::Part,
     request::WhatArgs,
 };
@@ -61,7 +61,7 @@ impl ExportArgs {
         };
         let work = async {
             let remote = self.remote.connect()?;
-            Download { remote: &remote, request, part, retries: self.retries }.run().await
+            Download { remote: &remote, request, part, retries: self.retries, silence: MAX_SILENCE }.run().await
         };
         let complete = block_on(work)?;
         let manifest = part::manifest_of(&self.output);
