@@ -15,6 +15,7 @@ use auditlog::proto::auditlog::v1::{
     Actor, Erasure, Event, ExportCsvRequest, FieldChange, GetCheckpointResponse, Leaf, ListEventsRequest,
     ListEventsResponse, ListLeavesRequest, ListLeavesResponse, RequestContext, UpdateNote, leaf::Kind,
 };
+use http::{HeaderMap, HeaderValue};
 use prost::Message as _;
 use rstest::rstest;
 
@@ -147,6 +148,26 @@ async fn an_export_of_something_else_is_no_export() {
             fs::remove_file(folder.join(left)).unwrap();
         }
     }
+}
+
+/// The sums tell of the bytes, and the count tells how many rows the service takes them for.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_has_as_many_rows_as_its_service_says() {
+    let app = TestApp::start(Backend::Sqlite).await;
+    for n in 0..3 {
+        app.record_as(&Caller::root(), T, event("clusterprofile", "cp-1"), &id(n)).await.unwrap();
+    }
+    let miscount = |trailers: &mut HeaderMap| {
+        if let Some(count) = trailers.get_mut("x-audit-row-count") {
+            *count = HeaderValue::from_static("4");
+        }
+    };
+    let address = ending(&app, miscount).await;
+    let output = call(&app, address, &["export", "--parent", T, "--output", "a.csv"]).await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("x-audit-row-count is 4, and 3 rows came"), "{said}");
+    assert!(!app.database.folder.path().join("a.csv").exists());
 }
 
 /// What the service understands of each part of a question is what was meant.

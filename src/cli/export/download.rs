@@ -54,6 +54,8 @@ struct Reply {
     trailing: MetadataMap,
     hash: Sha256,
     bytes: u64,
+    /// Without those that earlier replies have sent.
+    rows: u64,
 }
 
 impl Download<'_> {
@@ -117,7 +119,7 @@ impl Download<'_> {
         progress: &Progress,
         total: &mut u64,
     ) -> Result<Reply, CliError> {
-        let (mut hash, mut bytes) = (Sha256::new(), 0);
+        let (mut hash, mut bytes, before) = (Sha256::new(), 0, self.part.rows());
         while let Some(piece) = self.within(stream.message()).await? {
             self.part.write(&piece.data)?;
             hash.update(&piece.data);
@@ -127,7 +129,7 @@ impl Download<'_> {
         }
         let trailing = self.within(stream.trailers()).await?.unwrap_or_default();
         match trailing.contains_key(SHA256) {
-            true => Ok(Reply { trailing, hash, bytes }),
+            true => Ok(Reply { trailing, hash, bytes, rows: self.part.rows() - before }),
             // Something on the way has ended the stream as if it were complete.
             false => Err(self.failed(Status::new(Code::Unavailable, "the export ended without its sums"))),
         }
@@ -167,7 +169,7 @@ impl Reply {
         self.trailing.get(key).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// The bytes are those that were sent, and there is a count of their rows.
+    /// The bytes are those that were sent, and have as many rows as were.
     fn require_sums(&self) -> Result<(), CliError> {
         let (told, found) = (self.text(SHA256), hex::encode(self.hash.clone().finalize()));
         if told != found {
@@ -175,7 +177,8 @@ impl Reply {
             return Err(CliError::Export(format!("{SHA256} is {told}, and the {bytes} bytes that came have {found}")));
         }
         match self.text(ROW_COUNT).parse::<u64>() {
-            Ok(_) => Ok(()),
+            Ok(told) if told == self.rows => Ok(()),
+            Ok(told) => Err(CliError::Export(format!("{ROW_COUNT} is {told}, and {} rows came", self.rows))),
             Err(_) => Err(CliError::Export(format!("the service does not tell {ROW_COUNT}"))),
         }
     }

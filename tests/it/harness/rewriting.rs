@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::body::Body;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use prost::{Message, bytes::Bytes};
 use tokio::net::TcpListener;
@@ -17,7 +17,15 @@ use tower::{Service as _, ServiceExt as _};
 use super::TestApp;
 
 /// What becomes of each message of a method: `ListEvents`, for example.
-pub type Rewrite = Arc<dyn Fn(&str, Vec<u8>) -> Vec<u8> + Send + Sync>;
+type Rewrite = Arc<dyn Fn(&str, Vec<u8>) -> Vec<u8> + Send + Sync>;
+
+/// All that is done with a call.
+#[derive(Clone)]
+struct Changes {
+    asked: Rewrite,
+    answered: Rewrite,
+    ended: fn(&mut HeaderMap),
+}
 
 /// The bytes of before each message: whether it is compressed, which none is, and how long it is.
 const PREFIX: usize = 5;
@@ -28,10 +36,20 @@ pub async fn rewriting(
     asked: impl Fn(&str, Vec<u8>) -> Vec<u8> + Send + Sync + 'static,
     answered: impl Fn(&str, Vec<u8>) -> Vec<u8> + Send + Sync + 'static,
 ) -> SocketAddr {
+    serve(app, Changes { asked: Arc::new(asked), answered: Arc::new(answered), ended: |_| () }).await
+}
+
+/// The address of a service that does with the end of each reply what it is told.
+pub async fn ending(app: &TestApp, ended: fn(&mut HeaderMap)) -> SocketAddr {
+    let same: Rewrite = Arc::new(|_, bytes| bytes);
+    serve(app, Changes { asked: Arc::clone(&same), answered: same, ended }).await
+}
+
+async fn serve(app: &TestApp, changes: Changes) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (channel, asked, answered): (_, Rewrite, Rewrite) = (app.channel.clone(), Arc::new(asked), Arc::new(answered));
-    let forward = move |request| forward(channel.clone(), asked.clone(), answered.clone(), request);
+    let channel = app.channel.clone();
+    let forward = move |request| forward(channel.clone(), changes.clone(), request);
     let routes = Routes::from(axum::Router::new().fallback(forward));
     tokio::spawn(Server::builder().add_routes(routes).serve_with_incoming(TcpListenerStream::new(listener)));
     address
@@ -44,7 +62,8 @@ pub fn rewrite<M: Message + Default>(bytes: &[u8], change: impl FnOnce(&mut M)) 
     message.encode_to_vec()
 }
 
-async fn forward(mut channel: Channel, asked: Rewrite, answered: Rewrite, request: Request<Body>) -> Response<Body> {
+async fn forward(mut channel: Channel, changes: Changes, request: Request<Body>) -> Response<Body> {
+    let Changes { asked, answered, ended } = changes;
     let (head, body) = request.into_parts();
     let method = head.uri.path().rsplit('/').next().unwrap().to_owned();
     let body = each_message(&body.collect().await.unwrap().to_bytes(), |message| asked(&method, message));
@@ -52,7 +71,9 @@ async fn forward(mut channel: Channel, asked: Rewrite, answered: Rewrite, reques
     let reply = channel.ready().await.unwrap().call(request).await.unwrap();
     let (head, body) = reply.into_parts();
     let body = body.collect().await.unwrap();
-    let trailers = body.trailers().cloned().map(Ok);
+    let mut trailers = body.trailers().cloned();
+    trailers.iter_mut().for_each(ended);
+    let trailers = trailers.map(Ok);
     let body = each_message(&body.to_bytes(), |message| answered(&method, message));
     Response::from_parts(head, Body::new(Full::new(body).with_trailers(async { trailers })))
 }
