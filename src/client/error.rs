@@ -42,8 +42,12 @@ pub enum ClientError {
     /// The service, or the way to it, refused the call, at once or as often as it was repeated.
     #[error(transparent)]
     Call(Box<CallFailed>),
-    /// The service's reply does not hold what its contract says. The events are recorded.
-    #[error("the service answered something else than a receipt for each event: {0}")]
+    /// The service's reply does not hold what its contract says. The events are very likely recorded; sending them again with their
+    /// ids is safe.
+    #[error(
+        "very likely recorded, and sending it again with the same ids is safe, but the service answered something else than a \
+         receipt for each event: {0}"
+    )]
     Reply(&'static str),
 }
 
@@ -68,7 +72,7 @@ pub struct Violation {
 
 /// One batch that [`Emitter::record_all`](super::Emitter::record_all) could not record, or of which it does not know.
 #[derive(Debug, thiserror::Error)]
-#[error("a batch of {} events {} recorded: {error}", .events.len(), if .error.may_be_recorded() { "may be" } else { "is not" })]
+#[error("a batch of {} events{}: {error}", .events.len(), .error.outcome())]
 pub struct NotRecorded {
     /// All events of the batch. They keep their ids: they can safely be sent again.
     pub events: Vec<NewEvent>,
@@ -101,6 +105,15 @@ impl ClientError {
     /// event again, not a new one.
     pub fn may_be_recorded(&self) -> bool {
         matches!(self, Self::Reply(_)) || self.call().is_some_and(|failed| failed.may_be_done)
+    }
+
+    /// What became of a batch, where the error does not say so itself.
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Reply(_) => "",
+            _ if self.may_be_recorded() => " may be recorded",
+            _ => " is not recorded",
+        }
     }
 
     /// Whether the same event may be recorded by trying again later. It may also have been recorded already, see

@@ -220,7 +220,13 @@ async fn an_outcome_that_nobody_knows_is_told_as_such() {
             failure.as_ref().is_some_and(|status| status.code() == Code::Internal || status.message() == "of a proxy");
         assert!(told(if is_last { vec![failure] } else { vec![failure, full(), denied()] }).await);
     }
-    assert!(!ClientError::Reply("").is_temporary() && ClientError::Reply("").may_be_recorded());
+    let failed = NotRecorded { events: vec![event()], error: ClientError::Reply("a receipt is not complete") };
+    assert!(!failed.error.is_temporary() && failed.error.may_be_recorded());
+    assert_eq!(
+        failed.to_string(),
+        "a batch of 1 events: very likely recorded, and sending it again with the same ids is safe, but the service answered \
+         something else than a receipt for each event: a receipt is not complete"
+    );
 }
 
 #[tokio::test]
