@@ -15,7 +15,7 @@ type Read<T> = Result<T, String>;
 
 /// An event of the service.
 pub(super) fn read(mut event: proto::Event) -> Read<Event> {
-    let action = action(event.action_type())?;
+    let action = ActionType::from_number(event.action_type).ok_or("action_type is none")?;
     let name = name(&event)?;
     let resource = event.resource.take().ok_or("resource is absent")?;
     let resource_type = resource.r#type.clone();
@@ -25,15 +25,6 @@ pub(super) fn read(mut event: proto::Event) -> Read<Event> {
     let sealed = sealed("record_time", record_time, leaf_index, body_commitment)?;
     let notes = notes.into_iter().map(named_note).collect::<Read<_>>()?;
     Ok(Event { name, action, resource_type, sealed, body, notes })
-}
-
-fn action(action: proto::ActionType) -> Read<ActionType> {
-    match action {
-        proto::ActionType::Create => Ok(ActionType::Create),
-        proto::ActionType::Update => Ok(ActionType::Update),
-        proto::ActionType::Delete => Ok(ActionType::Delete),
-        proto::ActionType::Unspecified => Err("action_type is none".to_owned()),
-    }
 }
 
 /// The event's name, whose id has its time.
@@ -150,12 +141,7 @@ fn bytes<const N: usize>(field: &str, bytes: &[u8]) -> Read<[u8; N]> {
 
 fn actor(field: &str, actor: Option<proto::Actor>) -> Read<Actor> {
     let actor = actor.ok_or_else(|| format!("{field} is absent"))?;
-    let kind = match actor.r#type() {
-        proto::ActorType::User => ActorType::User,
-        proto::ActorType::Service => ActorType::Service,
-        proto::ActorType::System => ActorType::System,
-        proto::ActorType::Unspecified => return Err(format!("{field}.type is none")),
-    };
+    let kind = ActorType::from_number(actor.r#type).ok_or_else(|| format!("{field}.type is none"))?;
     Ok(Actor { kind, id: actor.id, name: actor.name })
 }
 

@@ -1,4 +1,5 @@
-//! The parts of an event as protobuf messages: the leaf format hashes them, the replies show them.
+//! The parts of an event as protobuf messages: the leaf format hashes them, the replies show them. And what the contract's
+//! numbers stand for.
 //!
 //! Implicit-presence defaults and empty sub-messages are left out, so that there is one encoding of each value.
 
@@ -7,6 +8,7 @@ use crate::proto::auditlog::v1 as proto;
 use super::{
     clock::Timestamp,
     event::{ActionType, Actor, ActorType},
+    filter::Order,
 };
 
 impl From<ActionType> for proto::ActionType {
@@ -25,6 +27,31 @@ impl From<ActorType> for proto::ActorType {
             ActorType::User => Self::User,
             ActorType::Service => Self::Service,
             ActorType::System => Self::System,
+        }
+    }
+}
+
+impl ActionType {
+    /// What a number of the contract stands for; `None` for none, or for one that is not known.
+    pub fn from_number(number: i32) -> Option<Self> {
+        Self::ALL.into_iter().find(|&action| proto::ActionType::from(action) as i32 == number)
+    }
+}
+
+impl ActorType {
+    /// What a number of the contract stands for; `None` for none, or for one that is not known.
+    pub fn from_number(number: i32) -> Option<Self> {
+        Self::ALL.into_iter().find(|&kind| proto::ActorType::from(kind) as i32 == number)
+    }
+}
+
+impl Order {
+    /// What a number of the contract stands for, where none is the default; `None` for one that is not known.
+    pub fn from_number(number: i32) -> Option<Self> {
+        match proto::Order::try_from(number).ok()? {
+            proto::Order::Unspecified | proto::Order::NewestFirst => Some(Self::NewestFirst),
+            proto::Order::OldestFirst => Some(Self::OldestFirst),
+            proto::Order::Log => Some(Self::Log),
         }
     }
 }

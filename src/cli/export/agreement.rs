@@ -28,7 +28,7 @@ impl Asked<'_> {
         let Self { request, log_size, .. } = self;
         require_same("parent", &request.parent, &manifest.parent.to_string())?;
         require_filter(request.filter.as_ref(), &manifest.filter)?;
-        require_same("order", order(request.order).as_str(), manifest.order.as_str())?;
+        require_same("order", Order::from_number(request.order).unwrap_or_default().as_str(), manifest.order.as_str())?;
         require_same("proof_columns", request.proof_columns, manifest.proof_columns)?;
         require_same("log_size", u64::try_from(*log_size).unwrap_or_default(), manifest.log_size)?;
         match (manifest.sha256, manifest.row_count) == (self.sha256, self.rows) {
@@ -67,16 +67,14 @@ fn require_filter(asked: Option<&proto::EventFilter>, told: &ManifestFilter) -> 
 
 /// The filter as the service understands it.
 fn meant(filter: &proto::EventFilter) -> EventFilter {
-    let action = |number: &i32| ActionType::ALL.into_iter().find(|one| proto::ActionType::from(*one) as i32 == *number);
-    let actor = |number: &i32| ActorType::ALL.into_iter().find(|one| proto::ActorType::from(*one) as i32 == *number);
     EventFilter {
-        action_types: filter.action_types.iter().filter_map(action).collect(),
+        action_types: filter.action_types.iter().copied().filter_map(ActionType::from_number).collect(),
         resource_types: filter.resource_types.clone(),
         start_millis: filter.start_time.as_ref().map(millis),
         end_millis: filter.end_time.as_ref().map(millis),
         resource_ids: filter.resource_ids.clone(),
         actor_ids: filter.actor_ids.clone(),
-        actor_types: filter.actor_types.iter().filter_map(actor).collect(),
+        actor_types: filter.actor_types.iter().copied().filter_map(ActorType::from_number).collect(),
         project_ids: filter.project_ids.clone(),
         tenant_only: filter.tenant_only,
         start_leaf_index: Some(filter.start_leaf_index).filter(|index| *index > 0),
@@ -85,14 +83,6 @@ fn meant(filter: &proto::EventFilter) -> EventFilter {
 
 fn millis(time: &prost_types::Timestamp) -> i64 {
     bound_millis(time.seconds, u32::try_from(time.nanos).unwrap_or_default())
-}
-
-fn order(number: i32) -> Order {
-    match proto::Order::try_from(number) {
-        Ok(proto::Order::OldestFirst) => Order::OldestFirst,
-        Ok(proto::Order::Log) => Order::Log,
-        _ => Order::NewestFirst,
-    }
 }
 
 #[cfg(test)]

@@ -57,25 +57,13 @@ impl Decoder<'_> {
     }
 
     pub(super) fn action_type(&mut self, path: Path<'_>, number: i32) -> Option<ActionType> {
-        let action = match proto::ActionType::try_from(number) {
-            Ok(proto::ActionType::Create) => Some(ActionType::Create),
-            Ok(proto::ActionType::Update) => Some(ActionType::Update),
-            Ok(proto::ActionType::Delete) => Some(ActionType::Delete),
-            Ok(proto::ActionType::Unspecified) | Err(_) => None,
-        };
         let why = format_args!("must be ACTION_TYPE_CREATE, ACTION_TYPE_UPDATE or ACTION_TYPE_DELETE; it is {number}");
-        self.require(path, action, why)
+        self.require(path, ActionType::from_number(number), why)
     }
 
     pub(super) fn actor_type(&mut self, path: Path<'_>, number: i32) -> Option<ActorType> {
-        let kind = match proto::ActorType::try_from(number) {
-            Ok(proto::ActorType::User) => Some(ActorType::User),
-            Ok(proto::ActorType::Service) => Some(ActorType::Service),
-            Ok(proto::ActorType::System) => Some(ActorType::System),
-            Ok(proto::ActorType::Unspecified) | Err(_) => None,
-        };
         let why = format_args!("must be ACTOR_TYPE_USER, ACTOR_TYPE_SERVICE or ACTOR_TYPE_SYSTEM; it is {number}");
-        self.require(path, kind, why)
+        self.require(path, ActorType::from_number(number), why)
     }
 
     fn resource(&mut self, path: Path<'_>, resource: Option<proto::Resource>) -> Option<Resource> {

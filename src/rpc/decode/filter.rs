@@ -30,14 +30,8 @@ impl Decoder<'_> {
 
     /// The order; a number that we do not know is refused, because any other order would be a wrong answer.
     pub(super) fn order(&mut self, number: i32) -> Option<Order> {
-        let order = match proto::Order::try_from(number) {
-            Ok(proto::Order::Unspecified | proto::Order::NewestFirst) => Some(Order::NewestFirst),
-            Ok(proto::Order::OldestFirst) => Some(Order::OldestFirst),
-            Ok(proto::Order::Log) => Some(Order::Log),
-            Err(_) => None,
-        };
         let why = format_args!("must be ORDER_NEWEST_FIRST, ORDER_OLDEST_FIRST or ORDER_LOG; it is {number}");
-        self.require(Path::ROOT.field("order"), order, why)
+        self.require(Path::ROOT.field("order"), Order::from_number(number), why)
     }
 
     /// The values of one field: at most so many, each decoded at its place.
