@@ -165,41 +165,43 @@ impl RawSqlite {
     }
 }
 
-/// One row for SQLite, prepared once.
+/// One row for SQLite, as long and as varied as what the service stores. Prepared once.
 struct RawRow {
     event_id: String,
     leaf_index: i64,
+    project_id: String,
     resource_id: String,
+    actor_id: String,
 }
 
 impl RawRow {
-    fn new(n: i64) -> Self {
-        let millis = 1_790_000_000_000_i64 + n / 20;
+    fn new(leaf_index: i64) -> Self {
+        let n = u32::try_from(leaf_index).expect("fewer rows than u32 has numbers");
+        let (millis, event) = (1_790_000_000_000_i64 + leaf_index / 20, sample::event(n));
         let hex = format!("{millis:012x}");
-        let event_id = format!("{}-{}-7000-8000-{n:012x}", &hex[..8], &hex[8..]);
-        let spread = u32::try_from(n).unwrap_or(0).wrapping_mul(2_654_435_761);
-        Self { event_id, leaf_index: n, resource_id: format!("c-{spread:08x}") }
+        Self {
+            event_id: format!("{}-{}-7000-8000-{n:012x}", &hex[..8], &hex[8..]),
+            leaf_index,
+            project_id: sample::project(n),
+            resource_id: event.resource.expect("an event has a resource").id,
+            actor_id: event.actor.expect("an event has an actor").id,
+        }
     }
 }
 
 impl QueryFragment<Sqlite> for RawRow {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
-        out.push_sql("INSERT INTO events (event_id, leaf_index, resource_id, ");
-        let constant = ["event_id", "leaf_index", "resource_id"];
-        let columns: Vec<&str> = sample::COLUMNS.split(", ").map(str::trim).filter(|c| !constant.contains(c)).collect();
-        out.push_sql(&columns.join(", "));
-        out.push_sql(") VALUES (");
+        let bound = ["event_id", "leaf_index", "project_id", "resource_id", "actor_id"];
+        let equal: Vec<&str> = sample::COLUMNS.split(", ").map(str::trim).filter(|c| !bound.contains(c)).collect();
+        out.push_sql(&format!("INSERT INTO events ({}, {}) VALUES (", bound.join(", "), equal.join(", ")));
         out.push_bind_param::<Text, _>(&self.event_id)?;
         out.push_sql(", ");
         out.push_bind_param::<BigInt, _>(&self.leaf_index)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Text, _>(&self.resource_id)?;
-        out.push_sql(
-            ", 'bench', 'project-7', '2026-01-01 00:00:00.000000', 'update', 'cluster', 'payments-eu', 'user', 'user-7', \
-             'Ann Example', 'service', 'bench', '', 'Ann changed the node count of the cluster after the weekly capacity \
-             review', '[{\"field\":\"spec.nodes\",\"old_value\":\"3\",\"new_value\":\"5\"}]', '{\"source_ip\":\"203.0.113.7\"}', \
-             '{\"region\":\"eu-west-1\",\"ticket\":\"OPS-4711\"}', randomblob(16), randomblob(32), randomblob(32))",
-        );
+        for text in [&self.project_id, &self.resource_id, &self.actor_id] {
+            out.push_sql(", ");
+            out.push_bind_param::<Text, _>(text)?;
+        }
+        out.push_sql(&format!(", {})", sample::sqlite_values()));
         Ok(())
     }
 }

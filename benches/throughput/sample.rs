@@ -47,7 +47,11 @@ pub fn batch(first: u32, count: u32) -> BatchRecordEventsRequest {
 }
 
 fn scope(n: u32) -> String {
-    format!("{TENANT}/projects/project-{}", n % PROJECTS)
+    format!("{TENANT}/projects/{}", project(n))
+}
+
+pub fn project(n: u32) -> String {
+    format!("project-{}", n % PROJECTS)
 }
 
 /// Spread, as ids of real resources are.
@@ -62,11 +66,27 @@ pub fn sql_row() -> String {
     format!(
         "'bench', (lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') || '7000' || \
          lpad(to_hex(:id::bigint), 16, '8'))::uuid, 'project-' || :p, :id, now(), 'update', 'cluster', \
-         'c-' || to_hex(:id::bigint), 'payments-eu', 'user', 'user-' || :n, 'Ann Example', 'service', 'bench', '', '{MESSAGE}', \
-         '[{{\"field\":\"spec.nodes\",\"old_value\":\"3\",\"new_value\":\"5\"}}]', \
+         'c-' || to_hex(:id::bigint), 'payments-eu', 'user', 'user-' || :n, 'Ann Example', 'service', 'bench', '', {}, \
+         decode(repeat('a5', 16), 'hex'), {hash}, {hash}",
+        body()
+    )
+}
+
+/// The same for SQLite, without what differs from row to row.
+pub fn sqlite_values() -> String {
+    format!(
+        "'bench', '2026-01-01 00:00:00.000000', 'update', 'cluster', 'payments-eu', 'user', 'Ann Example', 'service', 'bench', \
+         '', {}, randomblob(16), randomblob(32), randomblob(32)",
+        body()
+    )
+}
+
+/// Message, changes, context and attributes.
+fn body() -> String {
+    format!(
+        "'{MESSAGE}', '[{{\"field\":\"spec.nodes\",\"old_value\":\"3\",\"new_value\":\"5\"}}]', \
          '{{\"source_ip\":\"203.0.113.7\",\"user_agent\":\"{AGENT}\",\"request_id\":\"7f3d9a0c5b1e4d22\",\"trace_id\":\
-         \"4bf92f3577b34da6a3ce929d0e0e4736\"}}', '{{\"region\":\"eu-west-1\",\"ticket\":\"OPS-4711\"}}', \
-         decode(repeat('a5', 16), 'hex'), {hash}, {hash}"
+         \"4bf92f3577b34da6a3ce929d0e0e4736\"}}', '{{\"region\":\"eu-west-1\",\"ticket\":\"OPS-4711\"}}'"
     )
 }
 

@@ -36,24 +36,27 @@ pub fn record(options: &Options) {
     at_256.print(of_32, "pgbench, 32 clients");
     at_32.print(of_32, "pgbench, 32 clients");
     at_8.print(of_8, "pgbench, 8 clients");
-    half_load(&service, at_256.outcome.per_second() / 2.0, &raw, of_32 / 2.0, options.time);
+    half_load(&service, at_256.outcome.per_second() / 2.0, options.time);
+    half_of_raw(&raw, of_32 / 2.0, options.time);
     println!("  peak memory of the service: {} MiB", service.usage().peak >> 20);
 }
 
-/// Latencies at half of each one's own rate. Both wait for the same disk, and a disk that stands still for a moment shows in both.
-fn half_load(service: &Service, rate: f64, raw: &Raw<'_>, raw_rate: f64, time: Duration) {
+/// Latencies at half of the service's own rate.
+fn half_load(service: &Service, rate: f64, time: Duration) {
     write_back();
     let outcome = unary(service, 256, Duration::from_secs_f64(1.0 / rate), time);
+    print_half("that", outcome.per_second(), &outcome.latencies);
+}
+
+/// The same of `pgbench`. Both wait for the same disk, and a disk that stands still for a moment shows in both.
+fn half_of_raw(raw: &Raw<'_>, rate: f64, time: Duration) {
     write_back();
-    let latencies = raw.insert_latencies(32, raw_rate, time);
-    let print = |of: &str, rate: f64, latencies: &Latencies| {
-        let [p50, p99, most] = [0.5, 0.99, 1.0].map(|share| latencies.percentile(share));
-        println!(
-            "  at half of {of} rate ({rate:.0}/s): latency p50 {p50:.2} ms, p99 {p99:.2} ms, at most {most:.2} ms"
-        );
-    };
-    print("that", outcome.per_second(), &outcome.latencies);
-    print("pgbench's", raw_rate, &latencies);
+    print_half("pgbench's", rate, &raw.insert_latencies(32, rate, time));
+}
+
+fn print_half(of: &str, rate: f64, latencies: &Latencies) {
+    let [p50, p99, most] = [0.5, 0.99, 1.0].map(|share| latencies.percentile(share));
+    println!("  at half of {of} rate ({rate:.0}/s): latency p50 {p50:.2} ms, p99 {p99:.2} ms, at most {most:.2} ms");
 }
 
 /// Has the kernel write what is left of earlier measurements. Linux writes a table's new pages half a minute after the first of
@@ -133,6 +136,7 @@ pub fn sqlite(options: &Options) {
         at_64.run(&service, options);
     }
     at_64.print(one, "one-row transactions");
+    half_load(&service, at_64.outcome.per_second() / 2.0, options.time);
     let thousand = raw.insert_rate(1000, options.time);
     let outcome = batches(&service, 4, options.time);
     line(
