@@ -69,7 +69,8 @@ impl QueryFragment<MultiBackend> for LeafBound {
 }
 
 /// Whether there are notes on an event of this tenant. It is asked once whether the tenant has notes at all, and for each
-/// event only if so: by a subquery for one value, because a planner may answer `EXISTS` by reading all notes first.
+/// event only if so. Both by a subquery for one value: a planner may answer `EXISTS` by reading the notes of everybody,
+/// where it expects to find one soon, and the tenant may have none.
 #[derive(Debug)]
 pub(super) struct HasNotes(String);
 
@@ -81,10 +82,10 @@ impl HasNotes {
 
 impl QueryFragment<MultiBackend> for HasNotes {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, MultiBackend>) -> QueryResult<()> {
-        out.push_sql("CASE WHEN EXISTS (SELECT 1 FROM update_notes WHERE tenant_id = ");
+        out.push_sql("CASE WHEN (SELECT 1 FROM update_notes WHERE tenant_id = ");
         out.push_bind_param::<Text, _>(&self.0)?;
         out.push_sql(
-            ") THEN (SELECT 1 FROM update_notes WHERE update_notes.tenant_id = events.tenant_id \
+            " ORDER BY leaf_index LIMIT 1) IS NOT NULL THEN (SELECT 1 FROM update_notes WHERE update_notes.tenant_id = events.tenant_id \
              AND update_notes.event_id = events.event_id LIMIT 1) IS NOT NULL ELSE FALSE END",
         );
         Ok(())
@@ -96,7 +97,7 @@ impl QueryFragment<MultiBackend> for HasNotes {
 pub(super) struct EventRowColumns;
 
 /// Both stores take a name in double quotes.
-static EVENT_ROW_COLUMNS: LazyLock<String> = LazyLock::new(|| {
+pub(super) static EVENT_ROW_COLUMNS: LazyLock<String> = LazyLock::new(|| {
     let select = diesel::debug_query::<Pg, _>(&events::table.select(EventRow::as_select())).to_string();
     let columns = select.strip_prefix("SELECT ").and_then(|rest| rest.split_once(" FROM "));
     columns.expect("diesel writes SELECT, the columns and FROM").0.to_owned()

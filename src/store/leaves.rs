@@ -10,6 +10,7 @@ use crate::{
 };
 
 use super::{
+    by_ids,
     conn::AnyConnection,
     error::StoreError,
     heads::{self, SeenHeads},
@@ -139,18 +140,12 @@ impl<'c> LogRows<'c> {
     /// Where the events are recorded that notes are on: it is in the leaf of a note.
     fn scopes(&mut self, ids: impl Iterator<Item = EventId>) -> Result<HashMap<TimeId, Scope>, StoreError> {
         let ids: Vec<Id> = ids.map(Id::from).collect();
-        let (Some(&first), Some(&last)) = (ids.iter().min(), ids.iter().max()) else { return Ok(HashMap::new()) };
-        let found: Vec<(Id, String)> = events::table
-            .filter(events::tenant_id.eq(self.tenant).and(events::event_id.eq_any(ids)))
-            // What PostgreSQL can tell the months by; a list of ids is looked for in all of them.
-            .filter(events::event_id.between(first, last))
-            .select((events::event_id, events::project_id))
-            .load(self.connection)?;
-        found.into_iter().map(|(id, project)| Ok((id.time_id()?, self.scope(project)?))).collect()
+        let found = by_ids::events(self.connection, self.tenant, &ids)?;
+        found.into_iter().map(|event| Ok((event.id()?, self.scope(event.project())?))).collect()
     }
 
-    fn scope(&self, project: String) -> Result<Scope, StoreError> {
-        let project = Some(project).filter(|project| !project.is_empty());
+    fn scope(&self, project: &str) -> Result<Scope, StoreError> {
+        let project = Some(project.to_owned()).filter(|project| !project.is_empty());
         let corrupt = |error| StoreError::Corrupt(format!("a project of tenants/{}: {error}", self.tenant));
         Scope::of_ids(self.tenant.to_owned(), project).map_err(corrupt)
     }

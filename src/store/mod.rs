@@ -19,6 +19,7 @@ use crate::{
 
 mod append;
 mod audit;
+mod by_ids;
 mod conditions;
 mod conn;
 mod driver;

@@ -56,6 +56,16 @@ fn fill(tenant: &str, events: u64) -> String {
     )
 }
 
+/// Notes on events of a small tenant, as many as to make a planner think twice.
+fn fill_notes() -> String {
+    "INSERT INTO update_notes (tenant_id, event_id, note_id, leaf_index, create_time, author_type, author_id, author_name, \
+     text, salt, body_commitment, leaf_hash) \
+     SELECT tenant_id, event_id, (lpad(to_hex(leaf_index * 20 + n), 12, '0') || '70008000000000000000')::uuid, \
+     1000000 + leaf_index * 20 + n, now(), 'user', 'ann', '', 'looked at', salt, body_commitment, leaf_hash \
+     FROM events, generate_series(0, 19) AS n WHERE tenant_id = 't0'"
+        .to_owned()
+}
+
 /// Milliseconds from event to event.
 pub fn step(events: u64) -> i64 {
     730 * DAY / i64::try_from(events).unwrap()
@@ -77,7 +87,7 @@ pub struct Work {
     pub at_once: u64,
     /// The most rows that were sorted.
     sorted: u64,
-    /// Partitions that were read from end to end.
+    /// Partitions that were read from end to end, and the table of notes.
     pub sequential: Vec<String>,
     statements: u64,
     pub took: Duration,
@@ -106,16 +116,35 @@ impl Explained {
         for n in 0..9 {
             sql.run(&fill(&format!("t{n}"), *OTHERS));
         }
+        sql.run(&fill_notes());
         sql.run("ANALYZE");
         Self { cluster, app }
     }
 
     /// Makes the head what sealing would have left, but for the hashes in it.
     pub fn seem_sealed(&self) {
-        let frontier = "00".repeat(32 * EVENTS.count_ones() as usize);
+        self.seem_sealed_at(*EVENTS);
+    }
+
+    fn seem_sealed_at(&self, size: u64) {
+        let frontier = "00".repeat(32 * size.count_ones() as usize);
         let mut sql = Sql::open(&self.app.database);
         sql.run("ALTER TABLE tree_heads DISABLE TRIGGER USER");
-        sql.run(&format!("UPDATE tree_heads SET frontier = decode('{frontier}', 'hex') WHERE tenant_id = 'big'"));
+        sql.run(&format!(
+            "UPDATE tree_heads SET tree_size = {size}, frontier = decode('{frontier}', 'hex') WHERE tenant_id = 'big'"
+        ));
+    }
+
+    /// Has the large tenant's log go on with notes on its first and on its last event.
+    pub fn note_both_ends(&self) {
+        let (last, size) = (*EVENTS - 1, *EVENTS);
+        Sql::open(&self.app.database).run(&format!(
+            "INSERT INTO update_notes (tenant_id, event_id, note_id, leaf_index, create_time, author_type, author_id, \
+             author_name, text, salt, body_commitment, leaf_hash) \
+             SELECT tenant_id, event_id, event_id, {size} + sign(leaf_index), now(), 'user', 'ann', '', 'looked at', salt, \
+             body_commitment, leaf_hash FROM events WHERE tenant_id = 'big' AND leaf_index IN (0, {last})"
+        ));
+        self.seem_sealed_at(size + 2);
     }
 
     /// A page, and what it took.
@@ -133,7 +162,8 @@ impl Explained {
         log.read_to_string(&mut written).unwrap();
         let mut work = Work { took, ..Work::default() };
         for plan in plans(&written) {
-            if plan["Query Text"].as_str().unwrap().contains("\"events\"") {
+            let query = plan["Query Text"].as_str().unwrap();
+            if query.contains("\"events\"") || query.contains("FROM events") {
                 let before = work.rows_read;
                 work.statements += 1;
                 work.add(&plan["Plan"]);
@@ -169,10 +199,9 @@ impl Work {
         match node["Relation Name"].as_str() {
             Some(table) if table.starts_with("events") => {
                 self.rows_read += rows;
-                if kind == "Seq Scan" {
-                    self.sequential.push(table.to_owned());
-                }
+                self.add_sequential(kind, table);
             }
+            Some(table) if table == "update_notes" => self.add_sequential(kind, table),
             _ => (),
         }
         if kind.contains("Sort") {
@@ -180,6 +209,12 @@ impl Work {
         }
         for child in node["Plans"].as_array().into_iter().flatten() {
             self.add(child);
+        }
+    }
+
+    fn add_sequential(&mut self, kind: &str, table: &str) {
+        if kind == "Seq Scan" {
+            self.sequential.push(table.to_owned());
         }
     }
 

@@ -185,6 +185,9 @@ const BOUND_OF_SEVERAL: u64 = BOUND + 2 * INSPECTED + 2 * 50 * PARTITIONS;
 async fn every_list_is_read_from_an_index_and_within_its_bound() {
     // One after another: they share the server's log.
     let explained = Explained::start().await;
+    let event = format!("{T}/events/{}", id_at(START_MILLIS - 730 * DAY, 0));
+    let one = async { drop(explained.app.get(&Caller::root(), &event).await.unwrap()) };
+    few_rows(&explained, "one event", one, 1).await;
     for order in ORDERS {
         for (name, filter) in filters() {
             let (_, work) = explained.page(of(&filter, order, PAGE)).await;
@@ -212,7 +215,21 @@ async fn a_sealed_log_is_read_by_its_places_and_an_export_of_it_piece_by_piece()
     let explained = Explained::start().await;
     explained.seem_sealed();
     a_leaf_is_found_by_its_place_in_any_month_and_a_page_of_leaves_reads_no_more(&explained).await;
+    the_events_of_notes_are_found_one_by_one(&explained).await;
     an_export_passes_over_what_is_newer_piece_by_piece(&explained).await;
+}
+
+/// However much lies between them, and though the events' months are told by the first and the last.
+async fn the_events_of_notes_are_found_one_by_one(explained: &Explained) {
+    explained.note_both_ends();
+    // One that has not seen the log shorter: it would miss the hashes that are not there.
+    let app = TestApp::start_on(Arc::clone(&explained.app.database), |_| {}).await;
+    let (root, place) = (Caller::root(), i64::try_from(*EVENTS).unwrap());
+    let notes = async {
+        let leaves = app.leaves(&root, T, place, 2).await.unwrap().leaves;
+        assert_eq!(leaves.len(), 2);
+    };
+    few_rows(explained, "a page of notes' leaves", notes, 2 + PARTITIONS).await;
 }
 
 async fn a_leaf_is_found_by_its_place_in_any_month_and_a_page_of_leaves_reads_no_more(explained: &Explained) {

@@ -11,11 +11,12 @@ use crate::{
     metrics::AppendMetrics,
     model::{Draft, Entry},
     store::{
+        by_ids::{self, IDS_AT_ONCE},
         conn::AnyConnection,
         error::StoreError,
         heads::{self, HeadRow, SeenHeads},
-        rows::{EventRow, NoteRow},
-        schema::{events, tree_heads, update_notes},
+        rows::NoteRow,
+        schema::{tree_heads, update_notes},
         types::Id,
     },
 };
@@ -75,16 +76,21 @@ fn locked_heads<'a>(
     connection: &mut AnyConnection,
     tenants: impl Iterator<Item = &'a str>,
 ) -> Result<HashMap<String, HeadRow>, StoreError> {
-    let tenants: Vec<&str> = tenants.collect();
-    let query = tree_heads::table
-        .filter(tree_heads::tenant_id.eq_any(tenants))
-        .order(tree_heads::tenant_id)
-        .select(heads::HEAD_COLUMNS);
-    let heads: Vec<HeadRow> = match connection {
-        AnyConnection::Sqlite(connection) => query.load(connection)?,
-        AnyConnection::Postgres(connection) => query.for_update().load(connection)?,
-    };
-    Ok(heads.into_iter().map(|head| (head.tenant_id.clone(), head)).collect())
+    let mut tenants: Vec<&str> = tenants.collect();
+    tenants.sort_unstable();
+    let mut found = HashMap::new();
+    for tenants in tenants.chunks(IDS_AT_ONCE) {
+        let query = tree_heads::table
+            .filter(tree_heads::tenant_id.eq_any(tenants))
+            .order(tree_heads::tenant_id)
+            .select(heads::HEAD_COLUMNS);
+        let heads: Vec<HeadRow> = match connection {
+            AnyConnection::Sqlite(connection) => query.load(connection)?,
+            AnyConnection::Postgres(connection) => query.for_update().load(connection)?,
+        };
+        found.extend(heads.into_iter().map(|head| (head.tenant_id.clone(), head)));
+    }
+    Ok(found)
 }
 
 fn ids_by_tenant<'a>(batch: &[&'a [Entry]]) -> BTreeMap<&'a str, Ids> {
@@ -109,14 +115,7 @@ fn look_up_events(
     ids: &[Id],
     log: &mut KnownLog,
 ) -> Result<(), StoreError> {
-    let (Some(&first), Some(&last)) = (ids.iter().min(), ids.iter().max()) else { return Ok(()) };
-    let stored: Vec<EventRow> = events::table
-        .filter(events::tenant_id.eq(tenant.to_owned()).and(events::event_id.eq_any(ids.to_vec())))
-        // What PostgreSQL can tell the months by; a list of ids is looked for in all of them.
-        .filter(events::event_id.between(first, last))
-        .select(EventRow::as_select())
-        .load(connection)?;
-    for row in stored {
+    for row in by_ids::events(connection, tenant, ids)? {
         let event = row.to_event()?;
         log.events.insert(event.name.id, event);
     }
@@ -129,25 +128,19 @@ fn look_up_notes(
     ids: &Ids,
     log: &mut KnownLog,
 ) -> Result<(), StoreError> {
-    if ids.notes.is_empty() {
-        return Ok(());
-    }
     let of_tenant = || update_notes::table.filter(update_notes::tenant_id.eq(tenant.to_owned()));
-    let stored: Vec<NoteRow> = of_tenant()
-        .filter(update_notes::note_id.eq_any(ids.notes.clone()))
-        .select(NoteRow::as_select())
-        .load(connection)?;
-    for row in stored {
-        let (event_id, note) = row.into_note()?;
-        log.notes.insert(note.id, (event_id, note));
+    for ids in ids.notes.chunks(IDS_AT_ONCE) {
+        let stored = of_tenant().filter(update_notes::note_id.eq_any(ids.to_vec())).select(NoteRow::as_select());
+        for row in stored.load(connection)? {
+            let (event_id, note) = row.into_note()?;
+            log.notes.insert(note.id, (event_id, note));
+        }
     }
-    let counts: Vec<(Id, i64)> = of_tenant()
-        .filter(update_notes::event_id.eq_any(ids.noted.clone()))
-        .group_by(update_notes::event_id)
-        .select((update_notes::event_id, count_star()))
-        .load(connection)?;
-    for (event_id, count) in counts {
-        log.note_counts.insert(event_id.time_id()?, usize::try_from(count).unwrap_or(usize::MAX));
+    for ids in ids.noted.chunks(IDS_AT_ONCE) {
+        let counts = of_tenant().filter(update_notes::event_id.eq_any(ids.to_vec())).group_by(update_notes::event_id);
+        for (event_id, count) in counts.select((update_notes::event_id, count_star())).load::<(Id, i64)>(connection)? {
+            log.note_counts.insert(event_id.time_id()?, usize::try_from(count).unwrap_or(usize::MAX));
+        }
     }
     Ok(())
 }

@@ -28,6 +28,8 @@ use super::{
 
 /// From how many events on COPY is faster than one statement.
 const COPY_FROM: usize = 150;
+/// How many notes one statement stores: each is twelve values, and the server takes 65,535.
+const NOTES_AT_ONCE: usize = 1024;
 
 /// Moves the heads, and stores the tiles and the events, as a transaction of its own.
 pub(super) fn write_at_once(
@@ -49,8 +51,8 @@ pub(super) fn write(connection: &mut PgConnection, moves: &[Move<'_>], rows: Row
     } else {
         InsertEvents { events: &rows.events, heads: AdvanceHeads::new(moves) }.execute(connection)?;
     }
-    if !rows.notes.is_empty() {
-        diesel::insert_into(update_notes::table).values(rows.notes).execute(connection)?;
+    for notes in rows.notes.chunks(NOTES_AT_ONCE) {
+        diesel::insert_into(update_notes::table).values(notes).execute(connection)?;
     }
     Ok(())
 }
