@@ -7,7 +7,7 @@ use std::{io::Read as _, sync::Arc, time::Duration};
 
 use auditlog::proto::auditlog::v1::{ActionType, ActorType, EventFilter, ExportCsvRequest, ListEventsRequest, Order};
 
-use crate::{explained::*, harness::*, postgres::Cluster};
+use crate::{explained::*, harness::*, postgres::Cluster, sql::Sql};
 
 const ORDERS: [Order; 3] = [Order::NewestFirst, Order::OldestFirst, Order::Log];
 /// What a page of that size inspects before it settles on the walk that gets further.
@@ -332,4 +332,47 @@ async fn the_thousandth_page_costs_what_the_first_does(
     assert_eq!(page.events.len() as u64, page_size, "{name}, {order:?}");
     work.assert_within(first.rows_read + PARTITIONS + PAGE, &format!("{name}, {order:?}, the 1000th page"));
     println!("{order:?}, {name}: {:.1?}, and the 1000th page {:.1?}", first.took, work.took);
+}
+
+/// A server keeps the plan of each statement over all months, and each filter is a statement of its own.
+#[tokio::test]
+async fn a_connection_that_keeps_many_statements_makes_way_for_another() {
+    let database = Database::create(Backend::Postgres);
+    let app = TestApp::start_on(Arc::clone(&database), |config| config.database.pool_size = 1).await;
+    app.record(&Caller::root(), T, event("k", "1")).await.unwrap();
+    let mut sql = Sql::open(&database);
+    let mut reader = || {
+        sql.value(
+            "SELECT coalesce(string_agg(pid::text, ','), '') AS value FROM pg_stat_activity \
+             WHERE datname = current_database() AND query LIKE 'SELECT \"events\"%'",
+        )
+    };
+    let list = async |mask: u32, order| {
+        let page = app.list(&Caller::root(), of(&of_fields(mask), order, PAGE)).await.unwrap();
+        assert_eq!(page.events.len(), 1, "{mask:b}, {order:?}");
+    };
+    list(0, Order::Log).await;
+    let first = reader();
+    assert!(!first.is_empty());
+    list(1, Order::Log).await;
+    assert_eq!(reader(), first);
+    for (mask, order) in (0..64).flat_map(|mask| ORDERS.map(|order| (mask, order))) {
+        list(mask, order).await;
+    }
+    assert_ne!(reader(), first);
+}
+
+/// What [`event`] meets, with a condition for each bit.
+fn of_fields(mask: u32) -> EventFilter {
+    let has = |bit: u32| mask >> bit & 1 == 1;
+    let values = |bit, value| if has(bit) { strings(&[value]) } else { Vec::new() };
+    EventFilter {
+        resource_types: values(0, "k"),
+        resource_ids: values(1, "1"),
+        action_types: if has(2) { vec![ActionType::Create.into(), ActionType::Update.into()] } else { Vec::new() },
+        actor_types: if has(3) { vec![ActorType::User.into(), ActorType::Service.into()] } else { Vec::new() },
+        tenant_only: has(4),
+        start_time: has(5).then(|| timestamp(START_MILLIS - DAY)),
+        ..EventFilter::default()
+    }
 }

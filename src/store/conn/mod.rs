@@ -4,9 +4,10 @@ pub(super) mod postgres;
 mod sqlite;
 
 use std::{
+    ops::{Deref, DerefMut},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -87,12 +88,17 @@ impl Target {
     /// Opens a connection. Not diesel's own choice by URL: that one would make a SQLite file named like the URL of a
     /// PostgreSQL server that is away.
     pub(super) fn connect(&self, access: Access) -> Result<AnyConnection, StoreError> {
+        self.connect_watched(access, Arc::default())
+    }
+
+    /// The same, and counts in `prepared` the statements that the connection keeps.
+    fn connect_watched(&self, access: Access, prepared: Arc<AtomicUsize>) -> Result<AnyConnection, StoreError> {
         let mut connection = self.connect_uncounted(access)?;
         let statements = Arc::clone(&self.statements);
-        connection.set_instrumentation(move |event: InstrumentationEvent<'_>| {
-            if let InstrumentationEvent::StartQuery { .. } = event {
-                statements.fetch_add(1, Ordering::Relaxed);
-            }
+        connection.set_instrumentation(move |event: InstrumentationEvent<'_>| match event {
+            InstrumentationEvent::StartQuery { .. } => drop(statements.fetch_add(1, Ordering::Relaxed)),
+            InstrumentationEvent::CacheQuery { .. } => drop(prepared.fetch_add(1, Ordering::Relaxed)),
+            _ => (),
         });
         Ok(connection)
     }
@@ -147,17 +153,42 @@ impl AnyConnection {
     }
 }
 
+/// How many statements a read connection keeps before another one takes its place. Each filter is a statement of its own, diesel
+/// forgets none, and a server keeps the plan of each over all months: some 170 KiB with three years of them.
+const MOST_PREPARED: usize = 128;
+
+/// A connection of the read pool.
+pub(super) struct Reader {
+    connection: AnyConnection,
+    prepared: Arc<AtomicUsize>,
+}
+
+impl Deref for Reader {
+    type Target = AnyConnection;
+
+    fn deref(&self) -> &AnyConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Reader {
+    fn deref_mut(&mut self) -> &mut AnyConnection {
+        &mut self.connection
+    }
+}
+
 /// A pool's way to make and check read connections.
 #[derive(Debug)]
 pub(super) struct Readers(pub(super) Target);
 
 impl diesel::r2d2::ManageConnection for Readers {
-    type Connection = AnyConnection;
+    type Connection = Reader;
     type Error = StoreError;
 
     fn connect(&self) -> Result<Self::Connection, Self::Error> {
         self.0.require_in_place()?;
-        self.0.connect(Access::Read)
+        let prepared = Arc::default();
+        Ok(Reader { connection: self.0.connect_watched(Access::Read, Arc::clone(&prepared))?, prepared })
     }
 
     /// Not asked, as the pool is set up: a connection that broke while it was idle shows when it is used, and the read is then
@@ -166,8 +197,9 @@ impl diesel::r2d2::ManageConnection for Readers {
         Ok(())
     }
 
-    fn has_broken(&self, connection: &mut Self::Connection) -> bool {
-        connection.is_broken()
+    /// Also whether it has served its time.
+    fn has_broken(&self, reader: &mut Self::Connection) -> bool {
+        reader.is_broken() || reader.prepared.load(Ordering::Relaxed) > MOST_PREPARED
     }
 }
 
