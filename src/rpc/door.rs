@@ -14,7 +14,7 @@ use super::{request_id::RequestId, status::Failure};
 use crate::{auth::Authentication, metrics::Metrics};
 
 /// The services that are for known callers only: all but health and reflection.
-const OURS: &str = "/auditlog.";
+pub(super) const OURS: &str = "/auditlog.";
 
 /// Adds [`RequireCaller`] to a service.
 #[derive(Clone, Copy, Debug)]

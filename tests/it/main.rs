@@ -21,6 +21,7 @@ mod export_cli;
 mod export_course;
 mod gateway;
 mod grpcurl;
+mod half_open;
 mod hangs;
 mod harness;
 mod hostile;

@@ -12,10 +12,10 @@ use tokio::{sync::OwnedSemaphorePermit, time};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use super::{CallPlace, Patience, Traffic};
+use super::{CallPlace, Patience, Traffic, incoming::Whole};
 use crate::{
     auth::{Authentication, Principal},
-    rpc::{listener::ConnectionInfo, request_id::RequestId, status::Failure, until_sent::keep_until_sent},
+    rpc::{door::OURS, listener::ConnectionInfo, request_id::RequestId, status::Failure, until_sent::keep_until_sent},
 };
 
 /// Health must answer whatever else comes: an orchestrator would end a busy service that does not.
@@ -50,9 +50,9 @@ impl<S> Layer<S> for TrafficLayer {
     }
 }
 
-impl<S, A> Service<Request<A>> for LimitTraffic<S>
+impl<S> Service<Request<Body>> for LimitTraffic<S>
 where
-    S: Service<Request<A>, Response = Response<Body>, Future: Send + 'static>,
+    S: Service<Request<Body>, Response = Response<Body>, Future: Send + 'static>,
     S::Error: Send + 'static,
 {
     type Response = Response<Body>;
@@ -63,7 +63,7 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<A>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
         let id = RequestId::of(request.extensions());
         let (place, stream) = match self.places(&request) {
             Ok(places) => places,
@@ -71,7 +71,7 @@ where
         };
         let on_connection = request.extensions().get::<ConnectionInfo>().map(ConnectionInfo::begin_call);
         let patience = Patience::of(request.headers(), self.traffic.limits().call_time);
-        let call = self.inner.call(request);
+        let call = self.inner.call(self.whole(request, &id));
         Box::pin(async move {
             let _until_the_reply = (place, on_connection);
             match time::timeout(patience.time, call).await {
@@ -92,6 +92,15 @@ impl<S> LimitTraffic<S> {
             path => path.starts_with(REFLECTION).then(|| self.traffic.reflection()),
         };
         Ok((call.transpose()?, stream.transpose()?))
+    }
+
+    /// A call of ours, of which nothing is read before all of it is there. Others come from anybody, and take next to nothing.
+    fn whole(&self, request: Request<Body>, id: &RequestId) -> Request<Body> {
+        let is_ours = request.uri().path().starts_with(OURS);
+        match caller(&request).filter(|_| is_ours).map(|caller| self.traffic.meter(caller)) {
+            Some(meter) => request.map(|body| Body::new(Whole::new(body, meter, id.clone()))),
+            None => request,
+        }
     }
 }
 

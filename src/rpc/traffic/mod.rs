@@ -4,26 +4,30 @@
 //! has no caller (health, reflection, calls that will be refused for their credentials) counts in the total only.
 
 mod deadline;
+mod incoming;
 mod layer;
+mod room;
 mod slots;
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use self::slots::{Share, Slot, Slots};
+use self::{
+    incoming::Meter,
+    room::Budget,
+    slots::{Share, Slot, Slots},
+};
 use super::status::Failure;
 use crate::{auth::Principal, model::TrafficLimits};
 
 pub use deadline::Patience;
 pub use layer::TrafficLayer;
+pub use room::Room as ReplyRoom;
 
 /// The most streams of health at a time, and of reflection, for which nobody has to be known.
 const STREAMS: usize = 1024;
-/// The most KiB of replies that are not yet sent: of one caller, and of all.
-const CALLER_UNREAD_KIB: usize = 64 * 1024;
-const UNREAD_KIB: usize = 8 * CALLER_UNREAD_KIB;
-/// Replies of so few bytes are not counted: they are many.
+/// Requests that have not come in whole, and replies, are not counted up to so many bytes: they are many.
 const UNCOUNTED_BYTES: usize = 16 * 1024;
 /// What is made of an export and not yet sent: a piece that the transport has and one that waits for it, of which each may be three
 /// times of what a chunk's events take, and a third more as text.
@@ -36,7 +40,8 @@ pub struct Traffic {
     exports: Arc<Semaphore>,
     watches: Arc<Semaphore>,
     reflections: Arc<Semaphore>,
-    unread: Arc<Semaphore>,
+    unread: Budget,
+    incoming: Budget,
     slots: Arc<Slots>,
 }
 
@@ -60,12 +65,6 @@ pub struct ExportShare {
     pub room: ReplyRoom,
 }
 
-/// Room in memory for a reply, given back when it is dropped.
-pub struct ReplyRoom {
-    _total: OwnedSemaphorePermit,
-    _own: Share,
-}
-
 impl Traffic {
     /// Nothing is under way yet.
     pub fn new(limits: TrafficLimits) -> Self {
@@ -75,7 +74,8 @@ impl Traffic {
             exports: Arc::new(Semaphore::new(limits.exports)),
             watches: Arc::new(Semaphore::new(STREAMS)),
             reflections: Arc::new(Semaphore::new(STREAMS)),
-            unread: Arc::new(Semaphore::new(UNREAD_KIB)),
+            unread: Budget::new(|slot| &slot.unread),
+            incoming: Budget::new(|slot| &slot.incoming),
             slots: Arc::new(Slots::new(limits.caller_rate)),
         }
     }
@@ -139,14 +139,14 @@ impl Traffic {
         (bytes > UNCOUNTED_BYTES).then(|| self.large_room(caller, bytes)).transpose()
     }
 
-    /// Who takes room must leave as much to the others.
     fn large_room(&self, caller: &Principal, bytes: usize) -> Result<ReplyRoom, Failure> {
         let busy = || Failure::busy("too many replies have not been read; read them first, then ask again");
-        let kib = u32::try_from(bytes.div_ceil(1024)).map_err(Failure::internal)?;
-        let total = Arc::clone(&self.unread).try_acquire_many_owned(kib).map_err(|_| busy())?;
-        let most = CALLER_UNREAD_KIB.min(self.unread.available_permits());
-        let own = self.slots.of(caller).shares(|slot: &Slot| &slot.unread, kib, most).ok_or_else(busy)?;
-        Ok(ReplyRoom { _total: total, _own: own })
+        self.unread.take(self.slots.of(caller), bytes).ok_or_else(busy)
+    }
+
+    /// What finds room for the request that `caller` is sending.
+    fn meter(&self, caller: &Principal) -> Meter {
+        Meter::new(self.incoming.clone(), self.slots.of(caller))
     }
 }
 

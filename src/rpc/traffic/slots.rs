@@ -35,9 +35,12 @@ pub(super) struct Slot {
     pub(super) exports: AtomicU32,
     /// KiB of replies that were not read yet.
     pub(super) unread: AtomicU32,
+    /// KiB of requests that have not come in whole.
+    pub(super) incoming: AtomicU32,
 }
 
 /// A slot that was looked up.
+#[derive(Clone)]
 pub(super) struct OwnSlot {
     slots: Arc<Slots>,
     at: usize,
