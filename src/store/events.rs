@@ -10,7 +10,7 @@ use super::{
     conditions::{EventRowColumns, HasNotes},
     conn::AnyConnection,
     error::StoreError,
-    lanes::{Lanes, NotedRow, Rows},
+    lanes::{Lanes, NotedRow},
     rows::{EventRow, NoteRow},
     schema::{events, update_notes},
     types::Id,
@@ -65,6 +65,9 @@ const INSPECTED_FOR_EACH: usize = 5;
 const FIRST_WINDOW: usize = 256;
 const SECOND_WINDOW: usize = 1024;
 const WINDOW_GROWTH: usize = 4;
+
+/// For how many events the notes are read at once: at the default limits up to 6 MiB.
+const NOTED_AT_ONCE: usize = 16;
 
 /// The event `id` within `scope`, with its notes.
 pub(super) fn event(
@@ -165,10 +168,9 @@ impl<'q> Filling<'q> {
     ) -> Result<Filled, StoreError> {
         let mut rows = lanes.rows(stretch);
         loop {
-            for event in self.fetch(connection, &mut rows)? {
-                if !self.push(event)? {
-                    return Ok(Filled::Full(self.last()));
-                }
+            let taken = rows.take(connection, self.bounds.rows - self.events.len())?;
+            if !self.push_all(connection, taken)? {
+                return Ok(Filled::Full(self.last()));
             }
             match (rows.has_more(connection)?, self.events.len() == self.bounds.rows) {
                 (true, true) => return Ok(Filled::Full(self.last())),
@@ -191,6 +193,21 @@ impl<'q> Filling<'q> {
         EventPage { events: self.events, bytes: self.bytes, next }
     }
 
+    /// Whether there was room for all of them. The notes are read for few at a time: those of all rows that are taken at once could
+    /// be hundreds of times of what a page has room for.
+    fn push_all(&mut self, connection: &mut AnyConnection, mut rows: Vec<NotedRow>) -> Result<bool, StoreError> {
+        while !rows.is_empty() {
+            let rest = rows.split_off(few_noted(&rows));
+            for event in with_notes(connection, self.query.scope.tenant(), rows, self.query.log_size)? {
+                if !self.push(event)? {
+                    return Ok(false);
+                }
+            }
+            rows = rest;
+        }
+        Ok(true)
+    }
+
     /// Whether there was room for it; for the first one there always is.
     fn push(&mut self, event: StoredEvent) -> Result<bool, StoreError> {
         let bytes = self.bytes + event.view()?.encoded_bound();
@@ -206,11 +223,12 @@ impl<'q> Filling<'q> {
         let last = self.events.last()?;
         Some(Position::of(last.id, last.row.leaf_index(), self.query.order))
     }
+}
 
-    fn fetch(&self, connection: &mut AnyConnection, rows: &mut Rows<'_, '_>) -> Result<Vec<StoredEvent>, StoreError> {
-        let rows = rows.take(connection, self.bounds.rows - self.events.len())?;
-        with_notes(connection, self.query.scope.tenant(), rows, self.query.log_size)
-    }
+/// How many rows it takes to have notes to read for a few events, or all of them.
+fn few_noted(rows: &[NotedRow]) -> usize {
+    let noted = rows.iter().enumerate().filter(|(_, (_, has_notes))| *has_notes);
+    noted.map(|(at, _)| at + 1).nth(NOTED_AT_ONCE - 1).unwrap_or(rows.len())
 }
 
 /// Gives each event its notes, oldest first; of a log of `log_size` leaves only those that are in it. Most events have none,

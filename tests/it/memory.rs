@@ -4,7 +4,7 @@
 #![cfg(target_os = "linux")]
 
 use auditlog::proto::{
-    auditlog::v1::{BatchRecordEventsRequest, Event, EventFilter},
+    auditlog::v1::{BatchRecordEventsRequest, Event, EventFilter, Order},
     google::api::HttpBody,
 };
 use rstest::rstest;
@@ -14,6 +14,7 @@ use tonic::Streaming;
 use crate::{
     child::{ChildServer, PAST_MILLIS},
     harness::*,
+    sql::Sql,
     traffic::reset_streams,
 };
 
@@ -131,6 +132,35 @@ async fn exports_do_not_make_the_server_grow(#[values(Backend::Sqlite, Backend::
     }
     assert_eq!(rows as u64, EVENTS);
     gauge.check("an export that was read slowly");
+}
+
+/// Events that are small, with a hundred notes of 4 KiB each: all of them are more than a page has room for.
+fn add_notes(database: &Database) {
+    Sql::open(database).run(
+        "WITH RECURSIVE number (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE n < 99) \
+         INSERT INTO update_notes SELECT tenant_id, event_id, printf('%08x-0000-7000-8000-%012x', leaf_index, n), \
+         1000000 + leaf_index * 100 + n, record_time, 'user', 'ann', '', printf('%.*c', 4096, 'x'), salt, body_commitment, \
+         leaf_hash FROM events, number",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notes_that_a_page_has_no_room_for_are_not_read() {
+    const NOTED: usize = 192;
+    let database = Database::create(Backend::Sqlite);
+    let server = ChildServer::serve(&database, &[]);
+    let mut client = server.client().await;
+    let batch = BatchRecordEventsRequest { parent: T.to_owned(), requests: vec![item("", event("k", "1"), ""); NOTED] };
+    client.batch_record_events(Caller::root().call(batch)).await.unwrap();
+    add_notes(&database);
+    client.list_events(Caller::root().call(ordered(T, Order::NewestFirst, 1))).await.unwrap();
+    let mut gauge = Gauge::new(&server);
+    for _ in 0..4 {
+        let page = client.list_events(Caller::root().call(list(T))).await.unwrap().into_inner();
+        assert!(page.events.len() < NOTED && page.events[0].update_notes.len() == 100);
+        gauge.read();
+    }
+    gauge.check("pages of events with many notes");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
