@@ -97,6 +97,7 @@ impl Store {
             .test_on_check_out(false)
             .connection_timeout(settings.timeout)
             .build(Readers(target.clone()))?;
+        target.pin_beside()?;
         let turns = Arc::new(Semaphore::new(settings.pool_size as usize));
         Ok(Self { pool, turns, target, timeout: settings.timeout, seen: Arc::default() })
     }

@@ -55,6 +55,25 @@ async fn health_needs_no_claims_and_follows_the_store(#[values(Backend::Sqlite, 
     until(&mut watched, ServingStatus::Serving).await;
 }
 
+/// SQLite would go on writing to a file that nobody finds any more.
+#[rstest]
+#[tokio::test]
+async fn a_file_of_the_write_ahead_log_that_is_gone_is_missed(#[values("-wal", "-shm")] suffix: &str) {
+    let app = start_impatient(Backend::Sqlite).await;
+    let mut watched = watch(&app, NAMES[1]).await;
+    app.record(&Caller::root(), T, event("k", "1")).await.unwrap();
+    until(&mut watched, ServingStatus::Serving).await;
+    let away = Away::take_beside(&app.database, suffix);
+    let refused = app.record(&Caller::root(), T, event("k", "2")).await;
+    let refused = assert_error(refused, Code::Unavailable, "STORE_UNAVAILABLE");
+    assert!(refused.message().contains("nothing was stored"), "{refused:?}");
+    until(&mut watched, ServingStatus::NotServing).await;
+    drop(away);
+    until(&mut watched, ServingStatus::Serving).await;
+    app.record(&Caller::root(), T, event("k", "3")).await.unwrap();
+    assert_eq!(app.walk(&Caller::root(), list(T)).await.len(), 2);
+}
+
 /// During the delay the service says that it is going, and serves all the same.
 #[rstest]
 #[tokio::test]

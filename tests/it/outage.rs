@@ -72,6 +72,13 @@ impl Away {
         }
     }
 
+    /// Of a SQLite database, the file beside it whose name ends so.
+    pub fn take_beside(database: &Database, suffix: &str) -> Self {
+        let mut path = path(database).into_os_string();
+        path.push(suffix);
+        Self::move_away(path.into())
+    }
+
     fn move_away(path: PathBuf) -> Self {
         let aside = path.with_extension("aside");
         fs::rename(&path, &aside).unwrap();

@@ -128,7 +128,15 @@ impl Target {
         }
     }
 
-    /// Refuses a SQLite file that is not the one that was opened first.
+    /// The same for the files beside that of a SQLite database, which are there once connections are open.
+    pub(super) fn pin_beside(&self) -> Result<(), StoreError> {
+        match &self.place {
+            Place::Sqlite(file) => file.pin_beside(),
+            Place::Postgres(_) => Ok(()),
+        }
+    }
+
+    /// Refuses a SQLite file that is not the one that was opened first, and others beside it than those then.
     pub(super) fn require_in_place(&self) -> Result<(), StoreError> {
         match &self.place {
             Place::Sqlite(file) => file.require_in_place(),

@@ -4,6 +4,7 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -18,7 +19,12 @@ pub(super) struct File {
     path: PathBuf,
     /// Which file stood at the path when it was pinned.
     pinned: Option<Identity>,
+    /// The same of [`BESIDE`] it, from when connections are open that keep those where they are.
+    beside: Arc<OnceLock<[Identity; 2]>>,
 }
+
+/// What SQLite adds to the file's name for the files of its write-ahead log. They go when the last connection is closed.
+const BESIDE: [&str; 2] = ["-wal", "-shm"];
 
 /// Tells one file from another at the same path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +49,7 @@ impl File {
             ));
         }
         let path = std::path::absolute(path).map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        Ok(Self { path, pinned: None })
+        Ok(Self { path, pinned: None, beside: Arc::default() })
     }
 
     pub(super) fn connect(&self, access: Access) -> Result<SqliteConnection, StoreError> {
@@ -73,8 +79,7 @@ impl File {
     /// Whether nobody may write the file, and nothing waits beside it to be written. SQLite may then leave out its locks, which
     /// take a file of their own: so a copy in a folder that is read-only can be read too.
     fn is_frozen(&self) -> bool {
-        let mut log = self.path.clone().into_os_string();
-        log.push("-wal");
+        let [log, _] = BESIDE.map(|suffix| self.beside(suffix));
         let waits = fs::metadata(log).is_ok_and(|log| log.len() > 0);
         !waits && fs::metadata(&self.path).is_ok_and(|file| file.mode() & ANYBODY_WRITES == 0)
     }
@@ -85,20 +90,47 @@ impl File {
         Ok(())
     }
 
-    /// Refuses a file that is not the one that was opened first: SQLite would go on writing to a file that was moved away,
-    /// and what it acknowledged then would be lost.
+    /// Remembers which files stand beside it now. To be called once connections are open.
+    pub(super) fn pin_beside(&self) -> Result<(), StoreError> {
+        let found = self.identities_beside()?;
+        self.beside.get_or_init(|| found);
+        Ok(())
+    }
+
+    /// Refuses files that are not those that were opened first: SQLite would go on writing to one that was moved away or
+    /// deleted, and what it acknowledged then would be lost.
     pub(super) fn require_in_place(&self) -> Result<(), StoreError> {
-        match self.pinned == Some(self.identity()?) {
-            true => Ok(()),
-            false => {
-                Err(StoreError::Unavailable(format!("{} was moved or replaced since the start", self.path.display())))
-            }
+        if self.pinned != Some(self.identity()?) {
+            return Err(replaced(&self.path));
+        }
+        match self.beside.get() {
+            Some(pinned) if *pinned != self.identities_beside()? => Err(replaced(&self.beside(BESIDE[0]))),
+            _ => Ok(()),
         }
     }
 
     fn identity(&self) -> Result<Identity, StoreError> {
-        Identity::of(&self.path).map_err(|error| StoreError::Unavailable(format!("{}: {error}", self.path.display())))
+        identity(&self.path)
     }
+
+    fn identities_beside(&self) -> Result<[Identity; 2], StoreError> {
+        let [log, index] = BESIDE.map(|suffix| identity(&self.beside(suffix)));
+        Ok([log?, index?])
+    }
+
+    fn beside(&self, suffix: &str) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        path.push(suffix);
+        path.into()
+    }
+}
+
+fn identity(path: &Path) -> Result<Identity, StoreError> {
+    Identity::of(path).map_err(|error| StoreError::Unavailable(format!("{}: {error}", path.display())))
+}
+
+fn replaced(path: &Path) -> StoreError {
+    StoreError::Unavailable(format!("{} was moved or replaced since the start", path.display()))
 }
 
 impl Identity {
