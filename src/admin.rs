@@ -3,6 +3,8 @@
 //! Nothing here shows an event, a name or a caller, so it may be bound where the cluster's own tools reach it, whatever
 //! the rules for the API's address are. It answers from the first moment of the start to the last of the shutdown.
 
+mod listener;
+
 use std::{fmt, io, net::SocketAddr, sync::Arc};
 
 use axum::{
@@ -18,6 +20,7 @@ use tokio::{
     task::JoinHandle,
 };
 
+use self::listener::Doorkeeper;
 use crate::metrics::{self, Metrics};
 
 /// Puts the numbers that are read and not counted, such as the queue's depth, into the metrics.
@@ -46,7 +49,7 @@ impl Admin {
     pub async fn serve(self, address: SocketAddr) -> io::Result<AdminServer> {
         let listener = TcpListener::bind(address).await?;
         let local_addr = listener.local_addr()?;
-        let serving = tokio::spawn(async move { axum::serve(listener, self.router()).await });
+        let serving = tokio::spawn(async move { axum::serve(Doorkeeper::new(listener), self.router()).await });
         Ok(AdminServer { local_addr, serving })
     }
 

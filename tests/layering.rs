@@ -90,7 +90,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("opentelemetry_sdk", &["telemetry"]),
     ("opentelemetry_otlp", &["telemetry"]),
     ("tracing_opentelemetry", &["telemetry"]),
-    ("rustix", &["checkpoint_key"]),
+    ("rustix", &["checkpoint_key", "cli"]),
     ("tlog_tiles", &["merkle"]),
     ("signed_note", &["merkle"]),
     ("ed25519_dalek", &["merkle"]),

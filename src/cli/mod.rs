@@ -7,6 +7,7 @@ mod acknowledge;
 mod demo;
 mod descriptor;
 mod export;
+mod file_limit;
 mod grpcurl;
 mod healthcheck;
 mod key;

@@ -13,7 +13,7 @@ use crate::{
     telemetry::{self, Telemetry},
 };
 
-use super::{CliError, FileArg, grpcurl::Grpcurl, signals::Signals};
+use super::{CliError, FileArg, file_limit, grpcurl::Grpcurl, signals::Signals};
 
 /// How long to wait for threads that are still in the database once all has been drained or given up.
 const LAST_THREADS: Duration = Duration::from_secs(1);
@@ -45,6 +45,7 @@ fn prepare(loaded: &Loaded) -> Result<Telemetry, CliError> {
     for warning in loaded.config.warnings() {
         warn!("{warning}");
     }
+    file_limit::raise(&loaded.config);
     Ok(telemetry)
 }
 

@@ -290,6 +290,9 @@ impl ShutdownSettings {
     }
 }
 
+/// What a wait takes at the least: nobody would be in time for less.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 fn or_default(duration: Option<HumanDuration>, default: Duration) -> Duration {
     duration.map_or(default, |duration| duration.0)
 }
@@ -300,8 +303,8 @@ fn positive(
     default: Duration,
 ) -> Result<Duration, ConfigError> {
     let duration = or_default(duration, default);
-    match duration.is_zero() {
-        false => Ok(duration),
-        true => Err(ConfigError::value(setting, "must be more than zero")),
+    match duration >= SHORTEST {
+        true => Ok(duration),
+        false => Err(ConfigError::value(setting, "must be 1ms or more")),
     }
 }

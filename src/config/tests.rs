@@ -131,6 +131,11 @@ fn a_bad_file_is_refused_by_line_without_showing_it(#[case] toml: &str, #[case] 
     "invalid value 'yes' for '--database-migrate [<BOOL>]' [possible values: true, false]"
 )]
 #[case("AUTH_MODE", "mtls", "invalid value 'mtls' for '--auth-mode <MODE>' [possible values: metadata, jwt]")]
+#[case(
+    "DATABASE_START_WAIT",
+    "2y",
+    "invalid value '2y' for '--database-start-wait <DURATION>': \"2y\" is more than a year"
+)]
 #[case("LIMITS_NOTES", "0", "invalid value '0' for '--limits-notes <N>': 0 is not in 1 to 67108864")]
 fn a_bad_variable_is_refused_by_name(#[case] name: &str, #[case] value: &str, #[case] expected: &str) {
     let name = format!("AUDITLOG_{name}");
@@ -142,7 +147,7 @@ fn a_bad_variable_is_refused_by_name(#[case] name: &str, #[case] value: &str, #[
 #[case(
     "DATABASE_STATEMENT_TIMEOUT",
     "0s",
-    "database.statement_timeout (AUDITLOG_DATABASE_STATEMENT_TIMEOUT): must be more than zero"
+    "database.statement_timeout (AUDITLOG_DATABASE_STATEMENT_TIMEOUT): must be 1ms or more"
 )]
 #[case(
     "DATABASE_URL",
@@ -271,6 +276,7 @@ fn client_certificates_open_the_network_to_those_that_are_pinned() {
     assert_eq!(validate(&[ANYWHERE, jwt[0], jwt[1]]), Ok(()));
     assert_eq!(validate(&[ANYWHERE, cert, key, CLIENT_CA, jwt[0], jwt[1]]), Ok(()));
     refused(&[jwt[0]], "there is no key to check tokens with");
+    refused(&[jwt[1]], "auth.mode (AUDITLOG_AUTH_MODE): is metadata, and there are keys for tokens");
 }
 
 #[rstest]
@@ -279,8 +285,9 @@ fn client_certificates_open_the_network_to_those_that_are_pinned() {
 #[case(&[CLIENT_CA], "tls.cert_file (AUDITLOG_TLS_CERT_FILE): is required beside tls.client_ca_file")]
 #[case(&[SUBJECTS], "tls.cert_file (AUDITLOG_TLS_CERT_FILE): is required beside tls.client_subjects")]
 #[case(&[TLS[0], TLS[1], SUBJECTS], "tls.client_ca_file (AUDITLOG_TLS_CLIENT_CA_FILE): is required beside tls.client_subjects")]
-#[case(&[("AUDITLOG_LIMITS_CALL_TIME", "0s")], "limits.call_time (AUDITLOG_LIMITS_CALL_TIME): must be more than zero")]
-#[case(&[("AUDITLOG_JWT_JWKS_REFRESH", "0s")], "jwt.jwks_refresh (AUDITLOG_JWT_JWKS_REFRESH): must be more than zero")]
+#[case(&[("AUDITLOG_LIMITS_CALL_TIME", "0s")], "limits.call_time (AUDITLOG_LIMITS_CALL_TIME): must be 1ms or more")]
+#[case(&[("AUDITLOG_LIMITS_CALL_TIME", "999us")], "limits.call_time (AUDITLOG_LIMITS_CALL_TIME): must be 1ms or more")]
+#[case(&[("AUDITLOG_JWT_JWKS_REFRESH", "0s")], "jwt.jwks_refresh (AUDITLOG_JWT_JWKS_REFRESH): must be 1ms or more")]
 fn halves_and_zeros_are_refused(#[case] variables: &[(&str, &str)], #[case] expected: &str) {
     assert_eq!(refusal("", variables, &[]), expected);
 }

@@ -35,6 +35,12 @@ impl Config {
         let names_vouchers = tls.is_some_and(|tls| !tls.client_subjects.is_empty());
         match self.auth.mode {
             AuthMode::Jwt if !self.jwt.has_keys() => Err(ConfigError::NoKeys),
+            // Who sets keys believes that nobody gets in without a token.
+            AuthMode::Metadata if self.jwt.has_keys() => Err(ConfigError::value(
+                "auth.mode",
+                "is metadata, and there are keys for tokens, which nobody would look at: set it to jwt, or leave jwt.secret_file, \
+                 jwt.public_key_file and jwt.jwks out",
+            )),
             AuthMode::Metadata if demands_certificates && !names_vouchers => Err(ConfigError::NoVouchers),
             AuthMode::Metadata if is_reachable && !demands_certificates && !self.auth.trust_network => {
                 Err(ConfigError::Exposed(self.listen))

@@ -55,17 +55,24 @@ pub enum LogFormat {
     Json,
 }
 
-/// A duration as people write it: `10s`, `1m 30s`, `250ms`.
+/// A duration as people write it, a year at most: `10s`, `1m 30s`, `250ms`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct HumanDuration(pub Duration);
+
+impl HumanDuration {
+    /// The longest: 366 days.
+    pub const MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+}
 
 impl FromStr for HumanDuration {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let hint = |error| format!("{text:?} is no duration such as 10s, 250ms or 1m 30s: {error}");
-        humantime::parse_duration(text).map(Self).map_err(hint)
+        let duration = humantime::parse_duration(text).map_err(hint)?;
+        // Beyond some point no instant is so far away.
+        (duration <= Self::MAX).then_some(Self(duration)).ok_or_else(|| format!("{text:?} is more than a year"))
     }
 }
 
