@@ -28,6 +28,7 @@ use crate::{
     rpc,
     self_audit::{SelfAudit, SelfAuditSettings},
     store::{Store, StoreError, StoreSettings, migrate_database},
+    telemetry,
 };
 
 use self::health::Health;
@@ -357,6 +358,7 @@ fn sampler(store: &Store, ingest: &Ingest, authenticator: &Authenticator, queue_
         metrics.append().queue(queue_events.saturating_sub(ingest.room()), queue_events);
         metrics.append().hung(ingest.hung());
         metrics.reads().pool(store.pool_state());
+        metrics.calls().log_lines_lost(telemetry::lines_lost());
         if let Authenticator::Token(_, verifier) = &authenticator {
             metrics.calls().ignored_token_items(verifier.ignored_items());
         }

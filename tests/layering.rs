@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "app",
         &[
             "rpc",
+            "telemetry",
             "self_audit",
             "admin",
             "metrics",
@@ -89,6 +90,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("opentelemetry", &["telemetry"]),
     ("opentelemetry_sdk", &["telemetry"]),
     ("opentelemetry_otlp", &["telemetry"]),
+    ("tracing_appender", &["telemetry"]),
     ("tracing_opentelemetry", &["telemetry"]),
     ("rustix", &["checkpoint_key", "cli"]),
     ("tlog_tiles", &["merkle"]),

@@ -56,6 +56,7 @@ pub struct CallMetrics {
     failed: Family<Label, Counter>,
     ignored_token_items: Counter<u64, AtomicU64>,
     denials_lost: Counter<u64, AtomicU64>,
+    log_lines_lost: Counter<u64, AtomicU64>,
 }
 
 /// The metrics of one method. A series appears when its code first does: most never do.
@@ -75,6 +76,7 @@ impl CallMetrics {
         let (denied, failed) = (Family::default(), Family::default());
         let ignored_token_items = Counter::<u64, AtomicU64>::default();
         let denials_lost = Counter::<u64, AtomicU64>::default();
+        let log_lines_lost = Counter::<u64, AtomicU64>::default();
         registry.register("calls", "Calls that have ended, by method and gRPC code", calls.clone());
         registry.register_with_unit(
             "call_duration",
@@ -103,6 +105,11 @@ impl CallMetrics {
             "Denied calls that no event will tell of, because too many different ones came or the service ended",
             denials_lost.clone(),
         );
+        registry.register(
+            "log_lines_lost",
+            "Lines of the log that were not written, because nobody took those before them from stderr",
+            log_lines_lost.clone(),
+        );
         let method = |name: &str| Method::new(name.to_owned(), &calls, &durations);
         let named = |path: String| {
             let method = method(path.trim_start_matches('/'));
@@ -117,6 +124,7 @@ impl CallMetrics {
             failed,
             ignored_token_items,
             denials_lost,
+            log_lines_lost,
         }
     }
 
@@ -139,6 +147,11 @@ impl CallMetrics {
     /// [`encode`](super::Metrics::encode).
     pub fn ignored_token_items(&self, total: u64) {
         self.ignored_token_items.inner().store(total, Ordering::Relaxed);
+    }
+
+    /// So many lines of the log were lost since the start. To be told before each [`encode`](super::Metrics::encode).
+    pub fn log_lines_lost(&self, total: u64) {
+        self.log_lines_lost.inner().store(total, Ordering::Relaxed);
     }
 
     /// So many denied calls more will not be in any tenant's log.

@@ -1,6 +1,7 @@
 //! Logs: to stderr, for people on a terminal and for machines elsewhere. And traces, for those who ask for them.
 
 mod call_span;
+mod lines;
 mod otlp;
 pub mod trace_parent;
 
@@ -10,11 +11,18 @@ use std::{
     sync::atomic::Ordering,
 };
 
-use tracing_subscriber::{EnvFilter, Layer as _, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_appender::non_blocking::WorkerGuard;
+use tracing_subscriber::{
+    EnvFilter, Layer as _,
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 use crate::config::{LogConfig, LogFormat};
 
 pub use call_span::{begin_call, end_call};
+pub use lines::lost as lines_lost;
 
 /// Why logging cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -32,40 +40,50 @@ pub enum TelemetryError {
 
 /// What runs beside the service until the process ends.
 #[derive(Debug)]
-#[must_use = "what is left to export is lost if it is not shut down"]
-pub struct Telemetry(Option<otlp::Exporter>);
+#[must_use = "what is left to write and to export is lost if it is not shut down"]
+pub struct Telemetry {
+    exporter: Option<otlp::Exporter>,
+    lines: WorkerGuard,
+}
 
 impl Telemetry {
-    /// Sends what is left of the traces. Blocks, for as long as the variables give an export.
+    /// Sends what is left of the traces, and writes what is left of the log. Blocks, for as long as the variables give an export, and
+    /// for a second where nobody reads the log.
     pub fn shut_down(self) {
-        if let Some(exporter) = self.0 {
+        if let Some(exporter) = self.exporter {
             exporter.shut_down();
         }
+        drop(self.lines);
     }
 }
 
-/// Begins to log, for the rest of the process. Call it once.
+/// Begins to log, for the rest of the process, which waits for whoever reads it. Call it once.
 pub fn init_logs(config: &LogConfig) -> Result<(), TelemetryError> {
-    subscriber(config, None)
+    subscriber(config, io::stderr, None)
 }
 
-/// Begins to log, and to export traces if the `OTEL_` variables ask for it. Call it once, in a runtime that outlives the
-/// [`Telemetry`].
+/// Begins to log without ever waiting for whoever reads it, and to export traces if the `OTEL_` variables ask for it. Call it once,
+/// in a runtime that outlives the [`Telemetry`].
 pub fn init(config: &LogConfig) -> Result<Telemetry, TelemetryError> {
     let exporter = otlp::Exporter::from_environment()?;
-    subscriber(config, exporter.as_ref())?;
+    let (writer, lines) = lines::to_stderr();
+    subscriber(config, writer, exporter.as_ref())?;
     call_span::EXPORTED.store(exporter.is_some(), Ordering::Relaxed);
-    Ok(Telemetry(exporter))
+    Ok(Telemetry { exporter, lines })
 }
 
 /// Without an exporter there is no layer for it: traces that nobody wants cost nothing.
-fn subscriber(config: &LogConfig, exporter: Option<&otlp::Exporter>) -> Result<(), TelemetryError> {
+fn subscriber(
+    config: &LogConfig,
+    writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,
+    exporter: Option<&otlp::Exporter>,
+) -> Result<(), TelemetryError> {
     let filter = EnvFilter::try_new(&config.level)?;
     let lines = match is_json(config.format) {
         // Not the one of tracing-subscriber: it parses and prints a span's fields anew for each one that is recorded later,
         // logged or not, and that took a quarter of the time of recording an event.
-        true => json_subscriber::layer().with_writer(io::stderr).flatten_event(true).with_span_list(false).boxed(),
-        false => fmt::layer().with_writer(io::stderr).with_ansi(wants_colour()).boxed(),
+        true => json_subscriber::layer().with_writer(writer).flatten_event(true).with_span_list(false).boxed(),
+        false => fmt::layer().with_writer(writer).with_ansi(wants_colour()).boxed(),
     };
     let logs = lines.with_filter(filter);
     Ok(tracing_subscriber::registry().with(logs).with(exporter.map(otlp::Exporter::layer)).try_init()?)

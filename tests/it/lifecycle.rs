@@ -1,9 +1,14 @@
 //! Health, reflection, request ids; starting and ending.
 
-use std::time::Duration;
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use auditlog::proto::auditlog::v1::RecordEventRequest;
 use rstest::rstest;
+use serde_json::Value;
 use tokio::time::timeout;
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Status, Streaming};
@@ -13,7 +18,7 @@ use tonic_health::pb::{
 
 use crate::{
     calls::every_call,
-    child::{ChildServer, PAST_MILLIS, PATIENCE},
+    child::{ChildServer, PAST_MILLIS, PATIENCE, auditlog},
     harness::*,
     outage::{Away, WriteLock, start_impatient},
 };
@@ -265,4 +270,33 @@ async fn sigterm_ends_an_idle_service_at_once_and_well(#[values(Backend::Sqlite,
     client.record_event(Caller::root().call(request)).await.unwrap();
     server.signal("TERM");
     assert_eq!(server.end().await.0, Some(0));
+}
+
+/// A pipe takes 64 KiB, and what collects logs may stand still.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_log_that_nobody_reads_holds_nobody_up() {
+    let database = Database::create(Backend::Sqlite);
+    let mut command = auditlog(database.folder.path());
+    command.env("AUDITLOG_DATABASE_URL", &database.url).env("AUDITLOG_LISTEN", "127.0.0.1:0");
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let serving: Value = log
+        .by_ref()
+        .map(|line| serde_json::from_str::<Value>(&line).unwrap())
+        .find(|line| line["message"] == "serving")
+        .unwrap();
+    let address = format!("http://{}", serving["address"].as_str().unwrap());
+    let mut client = Client::connect(address).await.unwrap();
+    let calls = async {
+        for _ in 0..1000 {
+            client.list_events(Caller::root().call(list(T))).await.unwrap();
+        }
+    };
+    timeout(PATIENCE, calls).await.unwrap();
+    let terminated = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(terminated.success());
+    let ended = tokio::task::spawn_blocking(move || child.wait().unwrap());
+    assert!(timeout(PATIENCE, ended).await.unwrap().unwrap().success());
+    drop(log);
 }

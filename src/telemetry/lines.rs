@@ -1,0 +1,24 @@
+//! The log's way to stderr, on a thread of its own. Written where they arise, lines would stop all of the service as soon as nobody
+//! takes them from the pipe: each thread would wait in the middle of a call, and health with them.
+
+use std::{io, sync::OnceLock};
+
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+
+/// How many lines may wait to be written: a few MiB. What comes beyond is lost, and counted.
+const MOST_WAITING: usize = 8192;
+
+static LOST: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// Where lines go, and what writes those that wait when it is dropped.
+pub(super) fn to_stderr() -> (NonBlocking, WorkerGuard) {
+    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(MOST_WAITING).thread_name("log");
+    let (lines, guard) = builder.finish(io::stderr());
+    LOST.get_or_init(|| lines.error_counter());
+    (lines, guard)
+}
+
+/// How many lines this process has lost.
+pub fn lost() -> u64 {
+    LOST.get().map_or(0, |lost| lost.dropped_lines() as u64)
+}
