@@ -171,6 +171,21 @@ fn a_bad_variable_is_refused_by_name(#[case] name: &str, #[case] value: &str, #[
     "limits.batch_events (AUDITLOG_LIMITS_BATCH_EVENTS): 65537 is more than 65536, the most that there may be"
 )]
 #[case(
+    "LIMITS_ID_BYTES",
+    "2049",
+    "limits.id_bytes (AUDITLOG_LIMITS_ID_BYTES): 2049 is more than 2048, the most that there may be"
+)]
+#[case(
+    "LIMITS_RESOURCE_TYPE_BYTES",
+    "2049",
+    "limits.resource_type_bytes (AUDITLOG_LIMITS_RESOURCE_TYPE_BYTES): 2049 is more than 2048, the most that there may be"
+)]
+#[case(
+    "DATABASE_STATEMENT_TIMEOUT",
+    "25h",
+    "database.statement_timeout (AUDITLOG_DATABASE_STATEMENT_TIMEOUT): must be a day or less"
+)]
+#[case(
     "LIMITS_BATCH_BYTES",
     "65535",
     "limits.batch_bytes (AUDITLOG_LIMITS_BATCH_BYTES): 65535 is less than limits.event_bytes, which is 65536"

@@ -1,13 +1,19 @@
 //! Whether settings may be served with: one held against the other.
 
+use std::time::Duration;
+
 use crate::{auth::Policy, model::Limits};
 
 use super::{AuthMode, Config, error::ConfigError};
+
+/// PostgreSQL counts the milliseconds of some of what follows from it in 31 bits.
+const LONGEST_STATEMENT: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Config {
     /// Whether the settings fit together and may be served with.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_sizes()?;
+        self.validate_store()?;
         Policy::new(&self.roles)?;
         self.jwt.validate_grants()?;
         self.validate_exposure()
@@ -19,13 +25,27 @@ impl Config {
             true => Ok(()),
             false => Err(ConfigError::value(setting, format!("{value} is less than {name}, which is {least}"))),
         };
-        let batch_events = limits.batch_events;
-        if batch_events > Limits::MOST_BATCH_EVENTS {
-            let why = format!("{batch_events} is more than {}, the most that there may be", Limits::MOST_BATCH_EVENTS);
-            return Err(ConfigError::value("limits.batch_events", why));
-        }
+        let at_most = |setting, value: usize, most: usize| match value <= most {
+            true => Ok(()),
+            false => {
+                Err(ConfigError::value(setting, format!("{value} is more than {most}, the most that there may be")))
+            }
+        };
+        at_most("limits.batch_events", limits.batch_events, Limits::MOST_BATCH_EVENTS)?;
+        at_most("limits.id_bytes", limits.id_bytes, Limits::MOST_INDEXED_BYTES)?;
+        at_most("limits.resource_type_bytes", limits.resource_type_bytes, Limits::MOST_INDEXED_BYTES)?;
         at_least("limits.batch_bytes", limits.batch_bytes, "limits.event_bytes", limits.event_bytes)?;
-        at_least("append.queue_events", self.append.queue_events, "limits.batch_events", batch_events)
+        at_least("append.queue_events", self.append.queue_events, "limits.batch_events", limits.batch_events)
+    }
+
+    fn validate_store(&self) -> Result<(), ConfigError> {
+        if self.database.statement_timeout > LONGEST_STATEMENT {
+            return Err(ConfigError::value("database.statement_timeout", "must be a day or less"));
+        }
+        match self.checkpoint.key_file.as_os_str().is_empty() {
+            true => Err(ConfigError::value("checkpoint.key_file", "must not be empty; say none to sign nothing")),
+            false => Ok(()),
+        }
     }
 
     fn validate_exposure(&self) -> Result<(), ConfigError> {

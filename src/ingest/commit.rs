@@ -1,6 +1,9 @@
 //! Committing a batch, and answering each caller truly whatever the store does.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::mpsc;
 
@@ -21,9 +24,18 @@ pub trait Log: Send {
     fn append(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError>;
     /// See [`Writer::reconnect`].
     fn reconnect(&mut self) -> Result<(), StoreError>;
+    /// See [`Writer::answers`].
+    fn answers(&mut self) -> bool;
     /// See [`Writer::held`].
     fn held(&mut self, tenants: &[&str]) -> Result<BTreeMap<String, String>, StoreError>;
 }
+
+/// What is left of a batch, to be appended in parts, the last one first.
+type Left = Vec<Vec<Submission>>;
+
+/// How long a batch is appended in ever smaller parts that a store which answers does not take, and nobody knows why: it may
+/// be a row, and it may be all of them, on a full disk say.
+const SIFTING: Duration = Duration::from_secs(2);
 
 impl Log for Writer {
     fn append(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
@@ -32,6 +44,10 @@ impl Log for Writer {
 
     fn reconnect(&mut self) -> Result<(), StoreError> {
         self.reconnect()
+    }
+
+    fn answers(&mut self) -> bool {
+        self.answers()
     }
 
     fn held(&mut self, tenants: &[&str]) -> Result<BTreeMap<String, String>, StoreError> {
@@ -51,95 +67,118 @@ pub(super) fn run(
     while let Some(batch) = queue.next_batch() {
         let batch = held.refuse(&mut log, batch);
         if !batch.is_empty() {
-            commit(&mut log, &mut held, batch);
+            commit_all(&mut log, &mut held, vec![batch]);
         }
     }
 }
 
+/// Not by calls within calls: there may be as many parts as there are callers.
+fn commit_all(log: &mut dyn Log, held: &mut Held, mut left: Left) {
+    while let Some(part) = left.pop() {
+        left.extend(commit(log, held, part));
+    }
+}
+
 /// Appends a batch. Where it fails because somebody else holds some of its logs, the others go on by themselves.
-fn commit(log: &mut dyn Log, held: &mut Held, batch: Vec<Submission>) {
+fn commit(log: &mut dyn Log, held: &mut Held, batch: Vec<Submission>) -> Left {
     match log.append(&entries(&batch)) {
         Err(error @ StoreError::Unavailable(_)) if held.find(log, &batch, &error) => commit_apart(log, held, batch),
         Err(error @ (StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_))) => {
-            let result = append_again(log, error, &entries(&batch));
-            finish(log, held, batch, result);
+            match append_again(log, error, &entries(&batch)) {
+                Err(StoreError::Unavailable(_)) if batch.len() > 1 && log.answers() => sift(log, batch),
+                result => finish(batch, result),
+            }
         }
-        result => finish(log, held, batch, result),
+        result => finish(batch, result),
     }
 }
 
 /// Appends what is of logs that nobody holds, then what is of the others, as far as their holders have gone meanwhile: a new
 /// connection ends those that are frozen.
-fn commit_apart(log: &mut dyn Log, held: &mut Held, batch: Vec<Submission>) {
+fn commit_apart(log: &mut dyn Log, held: &mut Held, batch: Vec<Submission>) -> Left {
     let (waiting, free) = held.part(batch);
     if !free.is_empty() {
-        commit(log, held, free);
+        commit_all(log, held, vec![free]);
     }
     if let Err(error) = log.reconnect() {
         return fail(&error, waiting);
     }
-    let freed = held.refuse(log, waiting);
-    if !freed.is_empty() {
-        commit_freed(log, held, freed);
+    match held.refuse(log, waiting) {
+        freed if freed.is_empty() => Left::new(),
+        freed => commit_freed(log, held, freed),
     }
 }
 
 /// Appends what is of logs that were found to be free again. Whose log has gone into other hands since waits no longer.
-fn commit_freed(log: &mut dyn Log, held: &mut Held, batch: Vec<Submission>) {
+fn commit_freed(log: &mut dyn Log, held: &mut Held, batch: Vec<Submission>) -> Left {
     match log.append(&entries(&batch)) {
         Err(error @ StoreError::Unavailable(_)) if held.find(log, &batch, &error) => {
             let (waiting, free) = held.part(batch);
             fail(&error, waiting);
-            if !free.is_empty() {
-                commit(log, held, free);
-            }
+            if free.is_empty() { Left::new() } else { vec![free] }
         }
         Err(error @ StoreError::OutcomeUnknown(_)) => {
             let result = append_again(log, error, &entries(&batch));
-            finish(log, held, batch, result);
+            finish(batch, result)
         }
-        result => finish(log, held, batch, result),
+        result => finish(batch, result),
     }
 }
 
 /// Answers a batch; one that was refused is tried in halves, so that a bad row, or a log that somebody has changed,
 /// sinks its own callers alone.
-fn finish(log: &mut dyn Log, held: &mut Held, mut batch: Vec<Submission>, result: Result<Vec<Outcome>, StoreError>) {
+fn finish(batch: Vec<Submission>, result: Result<Vec<Outcome>, StoreError>) -> Left {
     match result {
         Ok(outcomes) => {
             for (submission, outcome) in batch.into_iter().zip(outcomes) {
                 submission.answer(outcome.map_err(IngestError::Rejected));
             }
+            Left::new()
         }
-        Err(ref error @ StoreError::RolledBack { ref tenant, .. }) => {
-            refuse_rolled_back(log, held, batch, tenant, error)
-        }
-        Err(StoreError::Refused(_) | StoreError::Corrupt(_)) if batch.len() > 1 => {
-            let second = batch.split_off(batch.len() / 2);
-            commit(log, held, batch);
-            commit(log, held, second);
-        }
+        Err(ref error @ StoreError::RolledBack { ref tenant, .. }) => refuse_rolled_back(batch, tenant, error),
+        Err(StoreError::Refused(_) | StoreError::Corrupt(_)) if batch.len() > 1 => halves(batch),
         Err(error) => fail(&error, batch),
     }
 }
 
-/// Fails what is of the log that went back, and appends the rest. In halves it would take two transactions for each of its callers.
-fn refuse_rolled_back(log: &mut dyn Log, held: &mut Held, batch: Vec<Submission>, tenant: &str, error: &StoreError) {
+fn halves(mut batch: Vec<Submission>) -> Left {
+    let second = batch.split_off(batch.len() / 2);
+    vec![second, batch]
+}
+
+/// The same for what fails for a reason that the store has no name for, such as a row that is too long for an index.
+fn sift(log: &mut dyn Log, batch: Vec<Submission>) -> Left {
+    let begun = Instant::now();
+    let (mut parts, mut left) = (halves(batch), Left::new());
+    while let Some(part) = parts.pop() {
+        match log.append(&entries(&part)) {
+            Err(StoreError::Unavailable(_)) if part.len() > 1 && begun.elapsed() < SIFTING => {
+                parts.extend(halves(part))
+            }
+            result => left.extend(finish(part, result)),
+        }
+    }
+    left
+}
+
+/// Fails what is of the log that went back, and leaves the rest. In halves it would take two transactions for each of its callers.
+fn refuse_rolled_back(batch: Vec<Submission>, tenant: &str, error: &StoreError) -> Left {
     let (back, rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(|submission| submission.tenant() == Some(tenant));
     // If none were of that log, appending the rest would fail in the same way without end.
     if back.is_empty() || rest.is_empty() {
         return fail(error, back.into_iter().chain(rest).collect());
     }
     fail(error, back);
-    commit(log, held, rest);
+    vec![rest]
 }
 
-fn fail(error: &StoreError, batch: Vec<Submission>) {
+fn fail(error: &StoreError, batch: Vec<Submission>) -> Left {
     tracing::error!(%error, callers = batch.len(), "a batch could not be appended");
     for submission in batch {
         let answer = failure(error, &submission);
         submission.answer(Err(answer));
     }
+    Left::new()
 }
 
 fn entries(batch: &[Submission]) -> Vec<&[Entry]> {

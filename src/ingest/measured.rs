@@ -36,6 +36,10 @@ impl<L: Log> Log for Measured<L> {
         self.log.reconnect()
     }
 
+    fn answers(&mut self) -> bool {
+        self.log.answers()
+    }
+
     fn held(&mut self, tenants: &[&str]) -> Result<BTreeMap<String, String>, StoreError> {
         let held = self.log.held(tenants)?;
         self.metrics.append().held(held.len());

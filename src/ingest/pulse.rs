@@ -86,6 +86,10 @@ impl<L: Log> Log for Watched<L> {
         self.pulse.during(|| self.log.reconnect())
     }
 
+    fn answers(&mut self) -> bool {
+        self.pulse.during(|| self.log.answers())
+    }
+
     fn held(&mut self, tenants: &[&str]) -> Result<BTreeMap<String, String>, StoreError> {
         self.pulse.during(|| self.log.held(tenants))
     }

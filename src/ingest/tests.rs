@@ -65,6 +65,10 @@ impl Log for Faulty {
         }
     }
 
+    fn answers(&mut self) -> bool {
+        self.writer.answers()
+    }
+
     fn held(&mut self, tenants: &[&str]) -> Result<BTreeMap<String, String>, StoreError> {
         self.writer.held(tenants)
     }
@@ -217,6 +221,17 @@ struct Gated {
     writer: Writer,
     gate: std::sync::mpsc::Receiver<()>,
     refused: TimeId,
+    /// What it says then.
+    refusal: fn() -> StoreError,
+}
+
+fn no_such_row() -> StoreError {
+    StoreError::Refused("no such row here".to_owned())
+}
+
+/// What is said of all that has no name of its own.
+fn no_such_key() -> StoreError {
+    StoreError::Unavailable("too long for an index".to_owned())
 }
 
 impl Log for Gated {
@@ -226,7 +241,7 @@ impl Log for Gated {
         let is_refused =
             |entry: &Entry| matches!(&entry.draft, crate::model::Draft::Event(draft) if draft.id == self.refused);
         if batch.iter().copied().flatten().any(is_refused) {
-            return Err(StoreError::Refused("no such row here".to_owned()));
+            return Err((self.refusal)());
         }
         self.writer.append(batch)
     }
@@ -235,17 +250,24 @@ impl Log for Gated {
         Ok(())
     }
 
+    fn answers(&mut self) -> bool {
+        self.writer.answers()
+    }
+
     fn held(&mut self, tenants: &[&str]) -> Result<BTreeMap<String, String>, StoreError> {
         self.writer.held(tenants)
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_full_queue_says_so_a_refused_row_sinks_alone_and_closing_answers_all() {
+async fn a_full_queue_says_so_a_refused_row_sinks_alone_and_closing_answers_all(
+    #[values(no_such_row, no_such_key)] refusal: fn() -> StoreError,
+) {
     let bench = Bench::new();
     let (open, gate) = std::sync::mpsc::channel();
     let writer = bench.writer();
-    let log = Gated { writer, gate, refused: draft(3, IdOrigin::Client).id };
+    let log = Gated { writer, gate, refused: draft(3, IdOrigin::Client).id, refusal };
     let (ingest, worker) =
         Ingest::start([log], IngestSettings { queue_events: 6, batch_events: 4, batch_bytes: 1 << 20, patience: EVER })
             .unwrap();
@@ -265,7 +287,8 @@ async fn a_full_queue_says_so_a_refused_row_sinks_alone_and_closing_answers_all(
     drop(open);
     while let Some(call) = calls.join_next().await {
         let (n, answer) = call.unwrap();
-        assert_eq!(matches!(answer, Err(IngestError::Internal(_))), n == 3, "{n}: {answer:?}");
+        let is_refused = matches!(answer, Err(IngestError::Internal(_) | IngestError::Unavailable(_)));
+        assert_eq!(is_refused, n == 3, "{n}: {answer:?}");
     }
     worker.join().await.unwrap();
     assert!(!ingest.is_running());
@@ -277,7 +300,7 @@ async fn a_full_queue_says_so_a_refused_row_sinks_alone_and_closing_answers_all(
 async fn a_worker_that_stands_still_is_told_and_not_waited_for() {
     let bench = Bench::new();
     let (open, gate) = std::sync::mpsc::channel();
-    let log = Gated { writer: bench.writer(), gate, refused: draft(9, IdOrigin::Client).id };
+    let log = Gated { writer: bench.writer(), gate, refused: draft(9, IdOrigin::Client).id, refusal: no_such_row };
     let settings = IngestSettings { queue_events: 6, batch_events: 4, batch_bytes: 1 << 20, patience: Duration::ZERO };
     let (ingest, workers) = Ingest::start([log], settings).unwrap();
     assert!(ingest.is_running());
@@ -317,6 +340,10 @@ impl Log for Contended {
 
     fn reconnect(&mut self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    fn answers(&mut self) -> bool {
+        self.writer.answers()
     }
 
     fn held(&mut self, _: &[&str]) -> Result<BTreeMap<String, String>, StoreError> {
@@ -397,6 +424,10 @@ impl Log for RolledBack {
 
     fn reconnect(&mut self) -> Result<(), StoreError> {
         self.writer.reconnect()
+    }
+
+    fn answers(&mut self) -> bool {
+        self.writer.answers()
     }
 
     fn held(&mut self, tenants: &[&str]) -> Result<BTreeMap<String, String>, StoreError> {

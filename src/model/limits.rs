@@ -66,6 +66,9 @@ impl Limits {
     /// The most events of a batch that may be allowed.
     pub const MOST_BATCH_EVENTS: usize = 1 << 16;
 
+    /// The most bytes of an indexed text that may be allowed: an entry of an index of PostgreSQL has 2704, for a tenant and an id, too.
+    pub const MOST_INDEXED_BYTES: usize = 2048;
+
     /// The most bytes that a request other than a batch needs: one event, one note, or the four lists of a filter.
     pub fn single_bytes(&self) -> usize {
         let filter = 4 * self.filter_values * (self.id_bytes.max(self.resource_type_bytes) + 4);

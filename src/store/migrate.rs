@@ -10,7 +10,7 @@ use diesel::{
     expression::SqlLiteral,
     migration::{Migration as _, MigrationSource},
     prelude::*,
-    sql_types::Bool,
+    sql_types::{Bool, Text},
 };
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
@@ -41,6 +41,7 @@ pub(super) fn run(connection: &mut AnyConnection, patience: Duration) -> Result<
     match connection {
         AnyConnection::Sqlite(connection) => apply(connection, SQLITE, &mut applied).map_err(failed)?,
         AnyConnection::Postgres(connection) => {
+            require_unicode(connection)?;
             take_turn(connection, patience)?;
             apply_patiently(connection, patience, &mut applied)?;
         }
@@ -58,6 +59,18 @@ fn apply<DB: diesel::backend::Backend>(
         applied.push(migration.name().to_string());
     }
     Ok(())
+}
+
+/// In any other encoding the database would refuse some texts, each with all that is recorded beside it.
+fn require_unicode(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let encoding: String = diesel::select(sql::<Text>("current_setting('server_encoding')")).get_result(connection)?;
+    match encoding.as_str() {
+        "UTF8" => Ok(()),
+        _ => Err(StoreError::Unusable(format!(
+            "the database has the encoding {encoding}, which has no place for every text: make one with ENCODING 'UTF8' \
+             TEMPLATE template0"
+        ))),
+    }
 }
 
 fn failed(error: BoxedError) -> StoreError {
@@ -138,8 +151,11 @@ fn versions<DB: diesel::backend::Backend>(migrations: EmbeddedMigrations) -> Res
     Ok(migrations.iter().map(|migration| migration.name().version().to_string()).collect())
 }
 
-/// Refuses a database whose schema is older than the one this binary knows, or too new for it.
+/// Refuses a database whose schema is older than the one this binary knows, or too new for it, or that cannot hold every text.
 pub(super) fn require_usable(connection: &mut AnyConnection) -> Result<(), StoreError> {
+    if let AnyConnection::Postgres(connection) = connection {
+        require_unicode(connection)?;
+    }
     if !is_current(connection)? {
         let fix = "run `auditlog migrate`; the service does so at its start with AUDITLOG_DATABASE_MIGRATE=true";
         return Err(StoreError::Unusable(format!("the database has no current schema: {fix}")));

@@ -110,6 +110,17 @@ async fn a_server_that_refuses_is_not_waited_for(#[case] user: &str, #[case] nam
     assert!(said.contains(why) && !said.contains("w0rd"), "{said}");
 }
 
+/// It would refuse some texts, each with all that is recorded beside it.
+#[tokio::test]
+async fn a_database_that_has_no_place_for_every_text_is_refused() {
+    let cluster = Cluster::shared();
+    Sql::try_postgres(&cluster.url("postgres"))
+        .unwrap()
+        .run("CREATE DATABASE western ENCODING 'WIN1252' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
+    let said = refused(with_url(cluster.url("western"))).await;
+    assert!(said.contains("the encoding WIN1252") && said.contains("ENCODING 'UTF8'"), "{said}");
+}
+
 #[tokio::test]
 async fn a_password_is_told_by_no_log_and_no_error() {
     let url = with_password().url("audit").replace("auditlog@", &format!("ann:{PASSWORD}@"));

@@ -113,6 +113,11 @@ impl Writer {
         Ok(())
     }
 
+    /// Whether the store is there, after a failure.
+    pub fn answers(&mut self) -> bool {
+        self.connection.answers()
+    }
+
     /// Appends a batch of submissions, each whole or not at all, in one transaction. Each submission is of one tenant.
     ///
     /// # Errors
