@@ -85,7 +85,7 @@ fn commit(log: &mut dyn Log, held: &mut Held, batch: Vec<Submission>) -> Left {
         Err(error @ StoreError::Unavailable(_)) if held.find(log, &batch, &error) => commit_apart(log, held, batch),
         Err(error @ (StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_))) => {
             match append_again(log, error, &entries(&batch)) {
-                Err(StoreError::Unavailable(_)) if batch.len() > 1 && log.answers() => sift(log, batch),
+                Err(error @ StoreError::Unavailable(_)) if batch.len() > 1 && log.answers() => sift(log, batch, &error),
                 result => finish(batch, result),
             }
         }
@@ -146,15 +146,18 @@ fn halves(mut batch: Vec<Submission>) -> Left {
     vec![second, batch]
 }
 
-/// The same for what fails for a reason that the store has no name for, such as a row that is too long for an index.
-fn sift(log: &mut dyn Log, batch: Vec<Submission>) -> Left {
+/// The same for what has failed for a reason that the store has no name for, such as a row that is too long for an index. What
+/// there is no time to try fails as the whole has.
+fn sift(log: &mut dyn Log, batch: Vec<Submission>, error: &StoreError) -> Left {
     let begun = Instant::now();
     let (mut parts, mut left) = (halves(batch), Left::new());
     while let Some(part) = parts.pop() {
+        if begun.elapsed() >= SIFTING {
+            fail(error, part);
+            continue;
+        }
         match log.append(&entries(&part)) {
-            Err(StoreError::Unavailable(_)) if part.len() > 1 && begun.elapsed() < SIFTING => {
-                parts.extend(halves(part))
-            }
+            Err(StoreError::Unavailable(_)) if part.len() > 1 => parts.extend(halves(part)),
             result => left.extend(finish(part, result)),
         }
     }
