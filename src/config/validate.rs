@@ -43,7 +43,7 @@ impl Config {
             return Err(ConfigError::value("database.statement_timeout", "must be a day or less"));
         }
         match self.checkpoint.key_file.as_os_str().is_empty() {
-            true => Err(ConfigError::value("checkpoint.key_file", "must not be empty; say none to sign nothing")),
+            true => Err(ConfigError::value("checkpoint.key_file", "must not be empty")),
             false => Ok(()),
         }
     }

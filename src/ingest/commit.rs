@@ -33,7 +33,7 @@ pub trait Log: Send {
 /// What is left of a batch, to be appended in parts, the last one first.
 type Left = Vec<Vec<Submission>>;
 
-/// How long a batch is appended in ever smaller parts that a store which answers does not take, and nobody knows why: it may
+/// For how long, its first attempt included, a batch is appended in ever smaller parts that a store which answers does not take, and nobody knows why: it may
 /// be a row, and it may be all of them, on a full disk say.
 const SIFTING: Duration = Duration::from_secs(2);
 
@@ -81,11 +81,17 @@ fn commit_all(log: &mut dyn Log, held: &mut Held, mut left: Left) {
 
 /// Appends a batch. Where it fails because somebody else holds some of its logs, the others go on by themselves.
 fn commit(log: &mut dyn Log, held: &mut Held, batch: Vec<Submission>) -> Left {
+    let begun = Instant::now();
     match log.append(&entries(&batch)) {
         Err(error @ StoreError::Unavailable(_)) if held.find(log, &batch, &error) => commit_apart(log, held, batch),
         Err(error @ (StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_))) => {
             match append_again(log, error, &entries(&batch)) {
-                Err(error @ StoreError::Unavailable(_)) if batch.len() > 1 && log.answers() => sift(log, batch, &error),
+                // A row is refused at once. What took its time waited for something, and each part would wait again.
+                Err(error @ StoreError::Unavailable(_))
+                    if batch.len() > 1 && begun.elapsed() < SIFTING && log.answers() =>
+                {
+                    sift(log, batch, &error, begun)
+                }
                 result => finish(batch, result),
             }
         }
@@ -148,8 +154,7 @@ fn halves(mut batch: Vec<Submission>) -> Left {
 
 /// The same for what has failed for a reason that the store has no name for, such as a row that is too long for an index. What
 /// there is no time to try fails as the whole has.
-fn sift(log: &mut dyn Log, batch: Vec<Submission>, error: &StoreError) -> Left {
-    let begun = Instant::now();
+fn sift(log: &mut dyn Log, batch: Vec<Submission>, error: &StoreError, begun: Instant) -> Left {
     let (mut parts, mut left) = (halves(batch), Left::new());
     while let Some(part) = parts.pop() {
         if begun.elapsed() >= SIFTING {

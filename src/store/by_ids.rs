@@ -21,8 +21,12 @@ use super::{
 /// How many ids one statement names: SQLite takes 32,766 values at most.
 pub(super) const IDS_AT_ONCE: usize = 4096;
 
-/// The events of a tenant that have these ids, in any order.
+/// The events of a tenant that have these ids, each once, in any order.
 pub(super) fn events(connection: &mut AnyConnection, tenant: &str, ids: &[Id]) -> Result<Vec<EventRow>, StoreError> {
+    // Many notes may be on one event, which is to be read once.
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    ids.dedup();
     let mut found = Vec::new();
     for ids in ids.chunks(IDS_AT_ONCE) {
         found.extend(match connection {
@@ -38,8 +42,9 @@ fn listed(connection: &mut SqliteConnection, tenant: &str, ids: &[Id]) -> QueryR
     of_tenant.filter(events::event_id.eq_any(ids)).select(EventRow::as_select()).load(connection)
 }
 
+/// `ids` in order.
 fn one_by_one(connection: &mut PgConnection, tenant: &str, ids: &[Id]) -> QueryResult<Vec<EventRow>> {
-    let (Some(&first), Some(&last)) = (ids.iter().min(), ids.iter().max()) else { return Ok(Vec::new()) };
+    let (Some(&first), Some(&last)) = (ids.first(), ids.last()) else { return Ok(Vec::new()) };
     OneByOne { tenant, ids, first, last }.load(connection)
 }
 

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader},
     process::{Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
@@ -58,6 +59,20 @@ async fn health_needs_no_claims_and_follows_the_store(#[values(Backend::Sqlite, 
     }
     drop(away);
     until(&mut watched, ServingStatus::Serving).await;
+}
+
+/// SQLite keeps its other files beside the file itself.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_database_behind_a_link_is_served() {
+    let real = tempfile::tempdir().unwrap();
+    let database = Database::create(Backend::Sqlite);
+    let path = database.url.strip_prefix("sqlite://").unwrap();
+    std::fs::write(real.path().join("real.db"), "").unwrap();
+    std::os::unix::fs::symlink(real.path().join("real.db"), path).unwrap();
+    let app = TestApp::start_on(Arc::clone(&database), |_| {}).await;
+    app.record(&Caller::root(), T, event("k", "1")).await.unwrap();
+    assert!(real.path().join("real.db-wal").exists());
 }
 
 /// SQLite would go on writing to a file that nobody finds any more.

@@ -86,11 +86,13 @@ async fn an_export_has_its_place_until_it_is_sent() {
     let large = Event { message: "m".repeat(4000), ..event("k", "1") };
     app.batch(&Caller::root(), T, vec![item("", large, ""); 60]).await.unwrap();
     let (sender, ear) = connect_deaf(&app).await;
+    // All are begun before any message goes, and the messages go at once: a server that cannot write reads no more of a connection.
     let mut unread = Vec::new();
     for n in 0..EXPORTS {
-        let (reply, mut message) = begin(&sender, &app, EXPORT, &format!("user{n}")).await;
+        unread.push(begin(&sender, &app, EXPORT, &format!("user{n}")).await);
+    }
+    for (_, message) in &mut unread {
         message.send_data(framed(&export_of(T)), true).unwrap();
-        unread.push(reply);
     }
     let exports = EventFilter { resource_types: vec!["audit_export".into()], ..Default::default() };
     let begun = ListEventsRequest { page_size: 1000, ..filtered(T, exports) };

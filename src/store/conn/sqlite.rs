@@ -20,7 +20,7 @@ pub(super) struct File {
     /// Which file stood at the path when it was pinned.
     pinned: Option<Identity>,
     /// The same of [`BESIDE`] it, from when connections are open that keep those where they are.
-    beside: Arc<OnceLock<[Identity; 2]>>,
+    beside: Arc<OnceLock<[(PathBuf, Identity); 2]>>,
 }
 
 /// What SQLite adds to the file's name for the files of its write-ahead log. They go when the last connection is closed.
@@ -92,7 +92,8 @@ impl File {
 
     /// Remembers which files stand beside it now. To be called once connections are open.
     pub(super) fn pin_beside(&self) -> Result<(), StoreError> {
-        let found = self.identities_beside()?;
+        let [log, index] = BESIDE.map(|suffix| self.beside(suffix));
+        let found = [(log.clone(), identity(&log)?), (index.clone(), identity(&index)?)];
         self.beside.get_or_init(|| found);
         Ok(())
     }
@@ -103,23 +104,21 @@ impl File {
         if self.pinned != Some(self.identity()?) {
             return Err(replaced(&self.path));
         }
-        match self.beside.get() {
-            Some(pinned) if *pinned != self.identities_beside()? => Err(replaced(&self.beside(BESIDE[0]))),
-            _ => Ok(()),
+        for (path, pinned) in self.beside.get().into_iter().flatten() {
+            if *pinned != identity(path)? {
+                return Err(replaced(path));
+            }
         }
+        Ok(())
     }
 
     fn identity(&self) -> Result<Identity, StoreError> {
         identity(&self.path)
     }
 
-    fn identities_beside(&self) -> Result<[Identity; 2], StoreError> {
-        let [log, index] = BESIDE.map(|suffix| identity(&self.beside(suffix)));
-        Ok([log?, index?])
-    }
-
+    /// Beside the file itself, where the path is a link to it: SQLite resolves links first.
     fn beside(&self, suffix: &str) -> PathBuf {
-        let mut path = self.path.clone().into_os_string();
+        let mut path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone()).into_os_string();
         path.push(suffix);
         path.into()
     }
