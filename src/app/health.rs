@@ -27,7 +27,7 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// Asks for ever whether the store answers and the append workers get on.
+    /// Asks for ever whether the store answers and takes what the append workers give it.
     pub(super) async fn probe(self, store: Store, ingest: Ingest) {
         let mut ticks = time::interval(PROBE_EVERY);
         // A store that is away lets each question wait; to ask all those that were missed at once helps nobody.
@@ -35,7 +35,7 @@ impl Health {
         let mut last = None;
         loop {
             ticks.tick().await;
-            let alive = ping(&store).await.and_then(|()| running(&ingest));
+            let alive = ping(&store).await.and_then(|()| appending(&ingest));
             let is_ready = alive.is_ok();
             if last.replace(is_ready).is_none_or(|last| last != is_ready) {
                 tracing::info!(is_ready, error = alive.err().map(tracing::field::display), "health");
@@ -69,8 +69,11 @@ async fn ping(store: &Store) -> Result<(), StoreError> {
     time::timeout(limit, store.ping()).await.map_err(late)?
 }
 
-fn running(ingest: &Ingest) -> Result<(), StoreError> {
-    let stopped =
-        || StoreError::Unavailable("an append worker waits without end for the store, or has ended".to_owned());
-    ingest.is_running().then_some(()).ok_or_else(stopped)
+fn appending(ingest: &Ingest) -> Result<(), StoreError> {
+    let trouble = match (ingest.is_running(), ingest.is_refused()) {
+        (false, _) => "an append worker waits without end for the store, or has ended",
+        (true, true) => "it answers, and each append has failed for some seconds",
+        (true, false) => return Ok(()),
+    };
+    Err(StoreError::Unavailable(trouble.to_owned()))
 }

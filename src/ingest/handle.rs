@@ -18,6 +18,7 @@ use crate::{
 };
 
 use super::{
+    acceptance::Acceptance,
     batch::{BatchBounds, Message, Submission},
     commit::{self, Log},
     pulse::{Pulse, Watched},
@@ -76,6 +77,7 @@ pub struct Ingest {
     queues: Arc<[mpsc::UnboundedSender<Message>]>,
     /// That of each worker.
     pulses: Arc<[Pulse]>,
+    acceptance: Acceptance,
     room: Room,
     callers: Callers,
 }
@@ -116,18 +118,19 @@ impl Ingest {
         settings: IngestSettings,
     ) -> std::io::Result<(Self, Workers)> {
         let bounds = BatchBounds { entries: settings.batch_events, bytes: settings.batch_bytes };
-        let (mut queues, mut workers, callers) = (Vec::new(), Vec::new(), Callers::default());
+        let (mut queues, mut workers) = (Vec::new(), Vec::new());
+        let (callers, acceptance) = (Callers::default(), Acceptance::default());
         for log in logs {
             let (queue, messages) = mpsc::unbounded_channel();
             let (callers, pulse) = (callers.clone(), Pulse::new(settings.patience));
-            let log = Watched::new(log, pulse.clone());
+            let log = Watched::new(log, pulse.clone(), acceptance.clone());
             let work = move || commit::run(log, messages, bounds, callers);
             workers.push((thread::Builder::new().name("append".to_owned()).spawn(work)?, pulse));
             queues.push(queue);
         }
         let pulses = workers.iter().map(|(_, pulse)| pulse.clone()).collect();
         let room = Room::new(settings.queue_events);
-        Ok((Self { queues: queues.into(), pulses, room, callers }, Workers(workers)))
+        Ok((Self { queues: queues.into(), pulses, acceptance, room, callers }, Workers(workers)))
     }
 
     /// Records events, all or none. The reply follows the commit, in the order of `work`.
@@ -168,6 +171,11 @@ impl Ingest {
     /// Whether all workers are there and get on.
     pub fn is_running(&self) -> bool {
         self.queues.iter().all(|queue| !queue.is_closed()) && self.hung() == 0
+    }
+
+    /// Whether the store takes nothing: for seconds each append has failed, and the last did so a moment ago.
+    pub fn is_refused(&self) -> bool {
+        self.acceptance.is_refused()
     }
 
     /// How many workers hang in the store.

@@ -3,8 +3,10 @@
 //!
 //! [`handle`] is what the services call; [`room`] says for how much there is room; [`batch`] takes from the queue, from the
 //! [`lines`] of each caller in turn; [`commit`] appends a batch and answers each caller truly, whatever the store does;
-//! [`held`] keeps a log that somebody else holds from holding up the others; [`pulse`] tells whether a worker gets on.
+//! [`held`] keeps a log that somebody else holds from holding up the others; [`pulse`] tells whether a worker gets on, and
+//! [`acceptance`] whether the store takes anything.
 
+mod acceptance;
 mod batch;
 mod commit;
 mod handle;

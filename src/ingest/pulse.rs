@@ -14,7 +14,7 @@ use crate::{
     store::{Outcome, StoreError},
 };
 
-use super::commit::Log;
+use super::{acceptance::Acceptance, commit::Log};
 
 /// How often a worker is looked at by who waits for it to hang.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -65,21 +65,24 @@ impl Drop for Ended<'_> {
     }
 }
 
-/// A log whose calls are timed by a pulse.
+/// A log whose calls are timed by a pulse, and whose appends tell whether it takes any.
 pub(super) struct Watched<L> {
     log: L,
     pulse: Pulse,
+    acceptance: Acceptance,
 }
 
 impl<L> Watched<L> {
-    pub(super) fn new(log: L, pulse: Pulse) -> Self {
-        Self { log, pulse }
+    pub(super) fn new(log: L, pulse: Pulse, acceptance: Acceptance) -> Self {
+        Self { log, pulse, acceptance }
     }
 }
 
 impl<L: Log> Log for Watched<L> {
     fn append(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
-        self.pulse.during(|| self.log.append(batch))
+        let result = self.pulse.during(|| self.log.append(batch));
+        self.acceptance.saw(&result);
+        result
     }
 
     fn reconnect(&mut self) -> Result<(), StoreError> {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use auditlog::proto::auditlog::v1::{Event, EventFilter, ListEventsRequest, Order};
+use rstest::rstest;
 use tokio::{task::spawn_blocking, time::timeout};
 use tonic::{Code, Streaming};
 use tonic_health::pb::{
@@ -16,6 +17,7 @@ use tonic_health::pb::{
 use crate::{
     child::{ChildServer, PAST_MILLIS, auditlog},
     harness::*,
+    outage::{WriteLock, start_impatient},
     postgres::{Cluster, Frozen},
     sql::Sql,
 };
@@ -104,6 +106,31 @@ async fn health_notices_a_server_that_takes_no_writes() {
         sql.run("SELECT pg_reload_conf()");
         until(&mut health, wanted).await;
     }
+}
+
+/// It answers and reads; as on a full disk, only what is given to it fails.
+#[rstest]
+#[tokio::test]
+async fn health_notices_a_store_that_keeps_failing_and_one_that_takes_events_again(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
+    let app = start_impatient(backend).await;
+    let root = Caller::root();
+    let mut health = serving(&app).await;
+    let lock = WriteLock::hold(&app.database);
+    let failing = async {
+        loop {
+            assert_error(app.record(&root, T, event("k", "1")).await, Code::Unavailable, "STORE_UNAVAILABLE");
+        }
+    };
+    tokio::select! {
+        () = failing => unreachable!("it fails for ever"),
+        () = until(&mut health, ServingStatus::NotServing) => (),
+    }
+    assert_eq!(app.walk(&root, list(T)).await.len(), 0);
+    drop(lock);
+    app.record(&root, T, event("k", "1")).await.unwrap();
+    until(&mut health, ServingStatus::Serving).await;
 }
 
 #[tokio::test]
