@@ -116,7 +116,7 @@ impl App {
         let inspected = config.limits.inspected_events;
         let query = Query::new(store.clone(), inspected, ingest.callers().clone());
         let exporter = Exporter::new(store.clone(), ingest.clone(), prover.clone(), Arc::clone(&clock), inspected);
-        let traffic = Arc::new(rpc::Traffic::new(config.traffic));
+        let traffic = Arc::new(rpc::Traffic::new(config.traffic, rpc::largest_message(&config.limits)));
         let self_audit = self_audit(&config.audit, &store, &ingest, &clock, &metrics);
         let limits = config.limits;
         let api = rpc::Api { authorizer, ingest, query, exporter, prover, limits, notes, metrics, clock, traffic };

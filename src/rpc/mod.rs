@@ -168,10 +168,14 @@ pub fn router(api: Api, transport: Transport, health: HealthServer<impl Health>)
         .add_routes(routes(api, health))
 }
 
-/// Messages have twice our own limit, so that one which is somewhat too large gets an answer that names the field and the limit, and not the
-/// transport's OUT_OF_RANGE.
+/// The most bytes of a message of ours, which is a batch. Messages have twice our own limit, so that one which is somewhat too large gets
+/// an answer that names the field and the limit, and not the transport's OUT_OF_RANGE.
+pub fn largest_message(limits: &Limits) -> usize {
+    2 * limits.batch_bytes
+}
+
 fn routes(api: Api, health: HealthServer<impl Health>) -> Routes {
-    let (small, large) = (2 * api.limits.single_bytes(), 2 * api.limits.batch_bytes);
+    let (small, large) = (2 * api.limits.single_bytes(), largest_message(&api.limits));
     let batches = AuditLogServiceServer::new(api.clone()).max_decoding_message_size(large);
     let reason = "the descriptor sets are compiled in, and every test that starts a server has read them";
     let routes = Routes::new(AuditLogServiceServer::new(api.clone()).max_decoding_message_size(small))

@@ -94,3 +94,27 @@ async fn who_leaves_much_open_gets_no_more_of_it_and_others_do() {
     };
     time::timeout(AT_MOST, taken).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_message_that_says_that_it_is_too_large_is_refused_before_it_is_there() {
+    const LARGEST: usize = 2 * 4 * MIB;
+    let app = TestApp::start(Backend::Sqlite).await;
+    for length in [LARGEST + 1, u32::MAX as usize] {
+        let (reply, _open) = leave_open(app.address, "ann", beginning(length, &[0; 100])).await;
+        let reply = time::timeout(AT_MOST, reply).await.unwrap().unwrap();
+        let refused = Status::from_header_map(reply.headers()).unwrap();
+        let refused = assert_error::<()>(Err(refused), Code::InvalidArgument, "FIELD_INVALID");
+        assert!(refused.message().contains(&length.to_string()), "{refused:?}");
+    }
+}
+
+/// As much as the setting may be; it is more than a caller has room for otherwise.
+#[tokio::test]
+async fn a_batch_beyond_the_largest_setting_is_told_the_limit() {
+    const LIMIT: usize = 64 * MIB;
+    let app = TestApp::start_with(Backend::Sqlite, |config| config.limits.batch_bytes = LIMIT).await;
+    let huge = Event { message: "x".repeat(LIMIT), ..event("k", "1") };
+    let refused = app.batch(&Caller::root(), T, vec![item("", huge, "")]).await;
+    let refused = assert_error(refused, Code::InvalidArgument, "FIELD_INVALID");
+    assert!(refused.message().contains(&LIMIT.to_string()), "{refused:?}");
+}

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::{
-    incoming::Meter,
+    incoming::{Meter, PREFIX_BYTES},
     room::Budget,
     slots::{Share, Slot, Slots},
 };
@@ -42,6 +42,7 @@ pub struct Traffic {
     reflections: Arc<Semaphore>,
     unread: Budget,
     incoming: Budget,
+    largest_message: usize,
     slots: Arc<Slots>,
 }
 
@@ -66,16 +67,17 @@ pub struct ExportShare {
 }
 
 impl Traffic {
-    /// Nothing is under way yet.
-    pub fn new(limits: TrafficLimits) -> Self {
+    /// Nothing is under way yet. No message may have more than `largest_message` bytes.
+    pub fn new(limits: TrafficLimits, largest_message: usize) -> Self {
         Self {
             limits,
             calls: Arc::new(Semaphore::new(limits.calls)),
             exports: Arc::new(Semaphore::new(limits.exports)),
             watches: Arc::new(Semaphore::new(STREAMS)),
             reflections: Arc::new(Semaphore::new(STREAMS)),
-            unread: Budget::new(|slot| &slot.unread),
-            incoming: Budget::new(|slot| &slot.incoming),
+            unread: Budget::new(|slot| &slot.unread, 0),
+            incoming: Budget::new(|slot| &slot.incoming, PREFIX_BYTES + largest_message),
+            largest_message,
             slots: Arc::new(Slots::new(limits.caller_rate)),
         }
     }
@@ -146,7 +148,7 @@ impl Traffic {
 
     /// What finds room for the request that `caller` is sending.
     fn meter(&self, caller: &Principal) -> Meter {
-        Meter::new(self.incoming.clone(), self.slots.of(caller))
+        Meter::new(self.incoming.clone(), self.slots.of(caller), self.largest_message)
     }
 }
 
