@@ -33,8 +33,8 @@ pub trait Log: Send {
 /// What is left of a batch, to be appended in parts, the last one first.
 type Left = Vec<Vec<Submission>>;
 
-/// For how long, its first attempt included, a batch is appended in ever smaller parts that a store which answers does not take, and nobody knows why: it may
-/// be a row, and it may be all of them, on a full disk say.
+/// For how long, its first attempt included, a batch that a store which answers does not take is appended in ever smaller parts:
+/// it may be a row, and it may be all of them, on a full disk say.
 const SIFTING: Duration = Duration::from_secs(2);
 
 impl Log for Writer {
@@ -85,15 +85,8 @@ fn commit(log: &mut dyn Log, held: &mut Held, batch: Vec<Submission>) -> Left {
     match log.append(&entries(&batch)) {
         Err(error @ StoreError::Unavailable(_)) if held.find(log, &batch, &error) => commit_apart(log, held, batch),
         Err(error @ (StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_))) => {
-            match append_again(log, error, &entries(&batch)) {
-                // A row is refused at once. What took its time waited for something, and each part would wait again.
-                Err(error @ StoreError::Unavailable(_))
-                    if batch.len() > 1 && begun.elapsed() < SIFTING && log.answers() =>
-                {
-                    sift(log, batch, &error, begun)
-                }
-                result => finish(batch, result),
-            }
+            let result = append_again(log, error, &entries(&batch));
+            sift_or_finish(log, batch, result, begun)
         }
         result => finish(batch, result),
     }
@@ -117,6 +110,7 @@ fn commit_apart(log: &mut dyn Log, held: &mut Held, batch: Vec<Submission>) -> L
 
 /// Appends what is of logs that were found to be free again. Whose log has gone into other hands since waits no longer.
 fn commit_freed(log: &mut dyn Log, held: &mut Held, batch: Vec<Submission>) -> Left {
+    let begun = Instant::now();
     match log.append(&entries(&batch)) {
         Err(error @ StoreError::Unavailable(_)) if held.find(log, &batch, &error) => {
             let (waiting, free) = held.part(batch);
@@ -125,7 +119,23 @@ fn commit_freed(log: &mut dyn Log, held: &mut Held, batch: Vec<Submission>) -> L
         }
         Err(error @ StoreError::OutcomeUnknown(_)) => {
             let result = append_again(log, error, &entries(&batch));
-            finish(batch, result)
+            sift_or_finish(log, batch, result, begun)
+        }
+        result => sift_or_finish(log, batch, result, begun),
+    }
+}
+
+/// Answers a batch of which nobody can tell why it was not taken in parts. A row is refused at once: what took its time waited for
+/// something, and each part would wait again.
+fn sift_or_finish(
+    log: &mut dyn Log,
+    batch: Vec<Submission>,
+    result: Result<Vec<Outcome>, StoreError>,
+    begun: Instant,
+) -> Left {
+    match result {
+        Err(error @ StoreError::Unavailable(_)) if batch.len() > 1 && begun.elapsed() < SIFTING && log.answers() => {
+            sift(log, batch, &error, begun)
         }
         result => finish(batch, result),
     }
@@ -161,12 +171,21 @@ fn sift(log: &mut dyn Log, batch: Vec<Submission>, error: &StoreError, begun: In
             fail(error, part);
             continue;
         }
-        match log.append(&entries(&part)) {
+        match append_part(log, &entries(&part)) {
             Err(StoreError::Unavailable(_)) if part.len() > 1 => parts.extend(halves(part)),
             result => left.extend(finish(part, result)),
         }
     }
     left
+}
+
+/// A connection that breaks meanwhile is not the row's fault.
+fn append_part(log: &mut dyn Log, part: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
+    match log.append(part) {
+        Err(error @ StoreError::OutcomeUnknown(_)) => append_again(log, error, part),
+        Err(error @ StoreError::Unavailable(_)) if !log.answers() => append_again(log, error, part),
+        result => result,
+    }
 }
 
 /// Fails what is of the log that went back, and leaves the rest. In halves it would take two transactions for each of its callers.

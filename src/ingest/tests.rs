@@ -223,6 +223,14 @@ struct Gated {
     refused: TimeId,
     /// What it says then.
     refusal: fn() -> StoreError,
+    /// Whether what is done is not told before somebody comes with a new connection.
+    loses_replies: bool,
+    is_new: bool,
+}
+
+fn gated(writer: Writer, gate: std::sync::mpsc::Receiver<()>) -> Gated {
+    let refused = draft(9, IdOrigin::Client).id;
+    Gated { writer, gate, refused, refusal: no_such_row, loses_replies: false, is_new: false }
 }
 
 fn no_such_row() -> StoreError {
@@ -243,11 +251,16 @@ impl Log for Gated {
         if batch.iter().copied().flatten().any(is_refused) {
             return Err((self.refusal)());
         }
-        self.writer.append(batch)
+        let outcomes = self.writer.append(batch)?;
+        match self.loses_replies && !std::mem::take(&mut self.is_new) {
+            true => Err(StoreError::OutcomeUnknown("cut".to_owned())),
+            false => Ok(outcomes),
+        }
     }
 
     fn reconnect(&mut self) -> Result<(), StoreError> {
-        Ok(())
+        self.is_new = true;
+        self.writer.reconnect()
     }
 
     fn answers(&mut self) -> bool {
@@ -263,11 +276,13 @@ impl Log for Gated {
 #[tokio::test]
 async fn a_full_queue_says_so_a_refused_row_sinks_alone_and_closing_answers_all(
     #[values(no_such_row, no_such_key)] refusal: fn() -> StoreError,
+    #[values(false, true)] loses_replies: bool,
 ) {
     let bench = Bench::new();
     let (open, gate) = std::sync::mpsc::channel();
     let writer = bench.writer();
-    let log = Gated { writer, gate, refused: draft(3, IdOrigin::Client).id, refusal };
+    let refused = draft(3, IdOrigin::Client).id;
+    let log = Gated { refused, refusal, loses_replies, ..gated(writer, gate) };
     let (ingest, worker) =
         Ingest::start([log], IngestSettings { queue_events: 6, batch_events: 4, batch_bytes: 1 << 20, patience: EVER })
             .unwrap();
@@ -288,7 +303,7 @@ async fn a_full_queue_says_so_a_refused_row_sinks_alone_and_closing_answers_all(
     while let Some(call) = calls.join_next().await {
         let (n, answer) = call.unwrap();
         let is_refused = matches!(answer, Err(IngestError::Internal(_) | IngestError::Unavailable(_)));
-        assert_eq!(is_refused, n == 3, "{n}: {answer:?}");
+        assert_eq!((is_refused, answer.is_ok()), (n == 3, n != 3), "{n}: {answer:?}");
     }
     worker.join().await.unwrap();
     assert!(!ingest.is_running());
@@ -300,7 +315,7 @@ async fn a_full_queue_says_so_a_refused_row_sinks_alone_and_closing_answers_all(
 async fn a_worker_that_stands_still_is_told_and_not_waited_for() {
     let bench = Bench::new();
     let (open, gate) = std::sync::mpsc::channel();
-    let log = Gated { writer: bench.writer(), gate, refused: draft(9, IdOrigin::Client).id, refusal: no_such_row };
+    let log = gated(bench.writer(), gate);
     let settings = IngestSettings { queue_events: 6, batch_events: 4, batch_bytes: 1 << 20, patience: Duration::ZERO };
     let (ingest, workers) = Ingest::start([log], settings).unwrap();
     assert!(ingest.is_running());
