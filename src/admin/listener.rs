@@ -1,37 +1,51 @@
 //! Connections for probes: few at a time, and none for long. Whoever holds more would take the file descriptors that the API needs.
 
 use std::{
+    collections::VecDeque,
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use axum::serve::Listener;
+use futures_util::future::BoxFuture;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{self, Sleep},
+    sync::oneshot,
+    time,
 };
 
-/// The most connections at a time; one more is closed.
-pub(super) const MOST: usize = 128;
+/// The most connections at a time; for one more the oldest is closed, so that whoever keeps them all turns no probe away.
+const MOST: usize = 128;
 /// How long a connection lasts. Who probes connects again.
 const AGE: Duration = Duration::from_secs(60);
 
 /// Accepts them.
 pub(super) struct Doorkeeper {
     listener: TcpListener,
-    room: Arc<Semaphore>,
+    /// Of each visit, the oldest first. The visit ends when its own is dropped.
+    places: VecDeque<oneshot::Sender<()>>,
+    most: usize,
     age: Duration,
 }
 
 impl Doorkeeper {
     pub(super) fn new(listener: TcpListener) -> Self {
-        Self { listener, room: Arc::new(Semaphore::new(MOST)), age: AGE }
+        Self { listener, places: VecDeque::new(), most: MOST, age: AGE }
+    }
+
+    fn place(&mut self) -> oneshot::Receiver<()> {
+        self.places.retain(|place| !place.is_closed());
+        if self.places.len() >= self.most {
+            tracing::warn!(limit = self.most, "the oldest connection to admin.listen was closed, there were too many");
+            self.places.pop_front();
+        }
+        let (place, lost) = oneshot::channel();
+        self.places.push_back(place);
+        lost
     }
 }
 
@@ -40,14 +54,9 @@ impl Listener for Doorkeeper {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Visit, SocketAddr) {
-        loop {
-            // axum's own way waits where there are no file descriptors.
-            let (stream, address) = Listener::accept(&mut self.listener).await;
-            match Arc::clone(&self.room).try_acquire_owned() {
-                Ok(place) => return (Visit { stream, end: Box::pin(time::sleep(self.age)), _place: place }, address),
-                Err(_) => tracing::warn!(limit = MOST, "a connection too many to admin.listen was closed"),
-            }
-        }
+        // axum's own way waits where there are no file descriptors.
+        let (stream, address) = Listener::accept(&mut self.listener).await;
+        (Visit::new(stream, self.place(), self.age), address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -58,16 +67,20 @@ impl Listener for Doorkeeper {
 /// A connection with an end.
 pub(super) struct Visit {
     stream: TcpStream,
-    end: Pin<Box<Sleep>>,
-    _place: OwnedSemaphorePermit,
+    end: BoxFuture<'static, ()>,
+    has_ended: bool,
 }
 
 impl Visit {
+    fn new(stream: TcpStream, lost: oneshot::Receiver<()>, age: Duration) -> Self {
+        // Either way it is over.
+        let end = async move { drop(time::timeout(age, lost).await) };
+        Self { stream, end: Box::pin(end), has_ended: false }
+    }
+
     fn poll_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        match self.end.as_mut().poll(cx) {
-            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
-            Poll::Pending => Ok(()),
-        }
+        self.has_ended = self.has_ended || self.end.as_mut().poll(cx).is_ready();
+        if self.has_ended { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
     }
 }
 
@@ -99,33 +112,41 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn a_visitor_who_says_nothing_is_put_out_and_makes_room() {
-        let mut doorkeeper = Doorkeeper::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
-        doorkeeper.age = Duration::from_millis(10);
-        let address = doorkeeper.local_addr().unwrap();
-        let _peers = [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
-        let (silent, _) = doorkeeper.accept().await;
-        let (other, _) = doorkeeper.accept().await;
-        assert_eq!(doorkeeper.room.available_permits(), MOST - 2);
-        assert_eq!({ silent }.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert_eq!(doorkeeper.room.available_permits(), MOST - 1);
-        drop(other);
-        assert_eq!(doorkeeper.room.available_permits(), MOST);
+    async fn doorkeeper(most: usize, age: Duration) -> (Doorkeeper, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (Doorkeeper { most, age, ..Doorkeeper::new(listener) }, address)
     }
 
     #[tokio::test]
-    async fn one_too_many_is_closed_and_a_free_place_is_used() {
-        let mut doorkeeper = Doorkeeper::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
-        doorkeeper.room = Arc::new(Semaphore::new(1));
-        let address = doorkeeper.local_addr().unwrap();
-        let _first = TcpStream::connect(address).await.unwrap();
-        let (visit, _) = doorkeeper.accept().await;
-        let mut second = TcpStream::connect(address).await.unwrap();
-        let accepting = tokio::spawn(async move { doorkeeper.accept().await.1 });
-        assert_eq!(second.read(&mut [0]).await.unwrap(), 0);
-        drop(visit);
-        let third = TcpStream::connect(address).await.unwrap();
-        assert_eq!(accepting.await.unwrap(), third.local_addr().unwrap());
+    async fn a_visitor_who_says_nothing_is_put_out() {
+        let (mut doorkeeper, address) = doorkeeper(MOST, Duration::from_millis(10)).await;
+        let _peer = TcpStream::connect(address).await.unwrap();
+        let (mut silent, _) = doorkeeper.accept().await;
+        for _ in 0..2 {
+            assert_eq!(silent.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        }
+    }
+
+    #[tokio::test]
+    async fn one_too_many_takes_the_place_of_the_oldest_and_a_free_place_is_used() {
+        let (mut doorkeeper, address) = doorkeeper(2, AGE).await;
+        let mut visits = Vec::new();
+        for _ in 0..2 {
+            let peer = TcpStream::connect(address).await.unwrap();
+            visits.push((doorkeeper.accept().await.0, peer));
+        }
+        let (left, _) = visits.pop().unwrap();
+        drop(left);
+        visits.push({
+            let peer = TcpStream::connect(address).await.unwrap();
+            (doorkeeper.accept().await.0, peer)
+        });
+        let (mut oldest, _peer) = visits.remove(0);
+        assert!(futures_util::poll!(Box::pin(oldest.read_u8())).is_pending(), "there was a free place");
+        let _peer = TcpStream::connect(address).await.unwrap();
+        let _newest = doorkeeper.accept().await;
+        assert_eq!(oldest.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(futures_util::poll!(Box::pin(visits[0].0.read_u8())).is_pending(), "it is not the oldest");
     }
 }

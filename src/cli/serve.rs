@@ -63,8 +63,10 @@ pub(super) fn block_on(loaded: &Loaded, work: impl Future<Output = Result<(), Cl
         prepare(loaded)?
     };
     let result = runtime.block_on(work);
-    telemetry.shut_down();
+    let lines = telemetry.shut_down();
     runtime.shutdown_timeout(LAST_THREADS);
+    // Last: the threads may have something to tell.
+    lines.finish();
     result
 }
 

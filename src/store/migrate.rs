@@ -41,7 +41,6 @@ pub(super) fn run(connection: &mut AnyConnection, patience: Duration) -> Result<
     match connection {
         AnyConnection::Sqlite(connection) => apply(connection, SQLITE, &mut applied).map_err(failed)?,
         AnyConnection::Postgres(connection) => {
-            require_unicode(connection)?;
             take_turn(connection, patience)?;
             apply_patiently(connection, patience, &mut applied)?;
         }
@@ -61,16 +60,19 @@ fn apply<DB: diesel::backend::Backend>(
     Ok(())
 }
 
-/// In any other encoding the database would refuse some texts, each with all that is recorded beside it.
-fn require_unicode(connection: &mut PgConnection) -> Result<(), StoreError> {
+/// Refuses a database to write to that is not in UTF-8. In another encoding it would refuse some texts, each with all that is
+/// recorded beside it; without one, as `SQL_ASCII`, it knows no characters. One that was written is read all the same.
+pub(super) fn require_unicode(connection: &mut AnyConnection) -> Result<(), StoreError> {
+    let AnyConnection::Postgres(connection) = connection else { return Ok(()) };
     let encoding: String = diesel::select(sql::<Text>("current_setting('server_encoding')")).get_result(connection)?;
-    match encoding.as_str() {
-        "UTF8" => Ok(()),
-        _ => Err(StoreError::Unusable(format!(
-            "the database has the encoding {encoding}, which has no place for every text: make one with ENCODING 'UTF8' \
-             TEMPLATE template0"
-        ))),
-    }
+    let why = match encoding.as_str() {
+        "UTF8" => return Ok(()),
+        "SQL_ASCII" => "does not know what is text",
+        _ => "has no place for every text",
+    };
+    Err(StoreError::Unusable(format!(
+        "the database has the encoding {encoding}, which {why}: make one with ENCODING 'UTF8' TEMPLATE template0"
+    )))
 }
 
 fn failed(error: BoxedError) -> StoreError {
@@ -151,11 +153,8 @@ fn versions<DB: diesel::backend::Backend>(migrations: EmbeddedMigrations) -> Res
     Ok(migrations.iter().map(|migration| migration.name().version().to_string()).collect())
 }
 
-/// Refuses a database whose schema is older than the one this binary knows, or too new for it, or that cannot hold every text.
+/// Refuses a database whose schema is older than the one this binary knows, or too new for it.
 pub(super) fn require_usable(connection: &mut AnyConnection) -> Result<(), StoreError> {
-    if let AnyConnection::Postgres(connection) = connection {
-        require_unicode(connection)?;
-    }
     if !is_current(connection)? {
         let fix = "run `auditlog migrate`; the service does so at its start with AUDITLOG_DATABASE_MIGRATE=true";
         return Err(StoreError::Unusable(format!("the database has no current schema: {fix}")));

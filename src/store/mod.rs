@@ -84,6 +84,7 @@ impl Store {
         // Who shall make no tables makes no file either.
         let access = if settings.migrate { Access::Migrate } else { Access::Append };
         let mut connection = connect_patiently(&target, access, settings.start_wait)?;
+        migrate::require_unicode(&mut connection)?;
         if settings.migrate {
             migrate::run(&mut connection, settings.start_wait)?;
         }
@@ -274,6 +275,7 @@ fn connect_patiently(target: &Target, access: Access, wait: Duration) -> Result<
 pub fn migrate_database(settings: &StoreSettings, now: Timestamp) -> Result<Vec<String>, StoreError> {
     let target = Target::parse(&settings.url, settings.timeout)?;
     let mut connection = connect_patiently(&target, Access::Migrate, settings.start_wait)?;
+    migrate::require_unicode(&mut connection)?;
     let applied = migrate::run(&mut connection, settings.start_wait)?;
     drop(connection);
     partitions::make(&target, now)?;

@@ -1,12 +1,20 @@
 //! The log's way to stderr, on a thread of its own. Written where they arise, lines would stop all of the service as soon as nobody
 //! takes them from the pipe: each thread would wait in the middle of a call, and health with them.
 
-use std::{io, sync::OnceLock};
+use std::{
+    io,
+    sync::{OnceLock, mpsc},
+    thread,
+    time::Duration,
+};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 /// How many lines may wait to be written: a few MiB. What comes beyond is lost, and counted.
 const MOST_WAITING: usize = 8192;
+
+/// How long the end waits for whoever reads the lines; the guard gives up after 1.1 s by itself.
+const LAST_LINES: Duration = Duration::from_millis(1500);
 
 static LOST: OnceLock<ErrorCounter> = OnceLock::new();
 
@@ -16,6 +24,19 @@ pub(super) fn to_stderr() -> (NonBlocking, WorkerGuard) {
     let (lines, guard) = builder.finish(io::stderr());
     LOST.get_or_init(|| lines.error_counter());
     (lines, guard)
+}
+
+/// Writes what waits. Beside this thread, because the guard tells of its own failure on stdout, which may be as stuck as stderr.
+pub(super) fn finish(guard: WorkerGuard) {
+    let (done, ended) = mpsc::channel::<()>();
+    let finishing = thread::Builder::new().spawn(move || {
+        drop(guard);
+        drop(done);
+    });
+    if finishing.is_ok() {
+        // Done, or too late: there is nothing more to do about it.
+        let _ = ended.recv_timeout(LAST_LINES);
+    }
 }
 
 /// How many lines this process has lost.

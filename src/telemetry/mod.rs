@@ -43,17 +43,28 @@ pub enum TelemetryError {
 #[must_use = "what is left to write and to export is lost if it is not shut down"]
 pub struct Telemetry {
     exporter: Option<otlp::Exporter>,
-    lines: WorkerGuard,
+    lines: Lines,
 }
 
+/// Writes the log's lines until the process ends.
+#[derive(Debug)]
+#[must_use = "what is left to write is lost if it is not finished"]
+pub struct Lines(WorkerGuard);
+
 impl Telemetry {
-    /// Sends what is left of the traces, and writes what is left of the log. Blocks, for as long as the variables give an export, and
-    /// for a second where nobody reads the log.
-    pub fn shut_down(self) {
+    /// Sends what is left of the traces; the log goes on. Blocks, for as long as the variables give an export.
+    pub fn shut_down(self) -> Lines {
         if let Some(exporter) = self.exporter {
             exporter.shut_down();
         }
-        drop(self.lines);
+        self.lines
+    }
+}
+
+impl Lines {
+    /// Writes what is left of the log. Blocks, for a second and a half where nobody reads it.
+    pub fn finish(self) {
+        lines::finish(self.0);
     }
 }
 
@@ -69,7 +80,7 @@ pub fn init(config: &LogConfig) -> Result<Telemetry, TelemetryError> {
     let (writer, lines) = lines::to_stderr();
     subscriber(config, writer, exporter.as_ref())?;
     call_span::EXPORTED.store(exporter.is_some(), Ordering::Relaxed);
-    Ok(Telemetry { exporter, lines })
+    Ok(Telemetry { exporter, lines: Lines(lines) })
 }
 
 /// Without an exporter there is no layer for it: traces that nobody wants cost nothing.

@@ -115,9 +115,22 @@ impl ChildServer {
     /// The bytes of memory that it holds.
     #[cfg(target_os = "linux")]
     pub fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+        self.proc("status", "VmRSS:")[0].parse::<u64>().unwrap() * 1024
+    }
+
+    /// The soft and the hard limit of its file descriptors.
+    #[cfg(target_os = "linux")]
+    pub fn file_limits(&self) -> [u64; 2] {
+        let limits = self.proc("limits", "Max open files");
+        [0, 1].map(|n| limits[n].parse().unwrap_or(u64::MAX))
+    }
+
+    /// The words of a line that the kernel tells of it.
+    #[cfg(target_os = "linux")]
+    fn proc(&self, file: &str, line: &str) -> Vec<String> {
+        let told = std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap();
+        let rest = told.lines().find_map(|told| told.strip_prefix(line)).unwrap();
+        rest.split_whitespace().map(str::to_owned).collect()
     }
 
     /// As an operator would: `kill -TERM`.

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    process::{Command, Stdio},
+    process::Command,
     sync::Arc,
     time::Duration,
 };
@@ -287,15 +287,35 @@ async fn sigterm_ends_an_idle_service_at_once_and_well(#[values(Backend::Sqlite,
     assert_eq!(server.end().await.0, Some(0));
 }
 
-/// A pipe takes 64 KiB, and what collects logs may stand still.
-#[cfg(unix)]
+/// A shell gives 1024 to what it starts, as a rule.
+#[cfg(target_os = "linux")]
+#[test]
+fn there_are_file_descriptors_for_all_connections_that_may_come() {
+    let database = Database::create(Backend::Sqlite);
+    let service = auditlog(database.folder.path());
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -Sn 300 && exec \"$0\""])
+        .arg(service.get_program())
+        .current_dir(database.folder.path());
+    command.env("AUDITLOG_DATABASE_URL", &database.url).env("AUDITLOG_LISTEN", "127.0.0.1:0");
+    command.env("AUDITLOG_LIMITS_CONNECTIONS", "900");
+    let [soft, hard] = ChildServer::spawn(command).file_limits();
+    assert!(soft >= hard.min(1000), "{soft} of {hard}");
+}
+
+/// A pipe takes 64 KiB, and what collects logs, with whatever comes on stdout, may stand still.
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_log_that_nobody_reads_holds_nobody_up() {
     let database = Database::create(Backend::Sqlite);
     let mut command = auditlog(database.folder.path());
     command.env("AUDITLOG_DATABASE_URL", &database.url).env("AUDITLOG_LISTEN", "127.0.0.1:0");
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    // More lines than may wait.
+    command.env("AUDITLOG_LOG_LEVEL", "trace");
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut child = command.stdout(writer.try_clone().unwrap()).stderr(writer).spawn().unwrap();
+    let mut log = BufReader::new(reader).lines().map_while(Result::ok);
     let serving: Value = log
         .by_ref()
         .map(|line| serde_json::from_str::<Value>(&line).unwrap())
@@ -309,6 +329,11 @@ async fn a_log_that_nobody_reads_holds_nobody_up() {
         }
     };
     timeout(PATIENCE, calls).await.unwrap();
+    // To the last byte; the log's next line is longer than what may be left.
+    let pipe = format!("of=/proc/{}/fd/2", child.id());
+    let filled =
+        Command::new("dd").env("LC_ALL", "C").args(["if=/dev/zero", &pipe, "bs=1", "oflag=nonblock"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&filled.stderr).contains("unavailable"), "{filled:?}");
     let terminated = Command::new("kill").arg(child.id().to_string()).status().unwrap();
     assert!(terminated.success());
     let ended = tokio::task::spawn_blocking(move || child.wait().unwrap());

@@ -111,14 +111,19 @@ async fn a_server_that_refuses_is_not_waited_for(#[case] user: &str, #[case] nam
 }
 
 /// It would refuse some texts, each with all that is recorded beside it.
+#[rstest]
+#[case("WIN1252", "has no place for every text")]
+#[case("SQL_ASCII", "does not know what is text")]
 #[tokio::test]
-async fn a_database_that_has_no_place_for_every_text_is_refused() {
+async fn a_database_that_has_no_place_for_every_text_is_refused(#[case] encoding: &str, #[case] why: &str) {
     let cluster = Cluster::shared();
+    let name = encoding.to_lowercase();
     Sql::try_postgres(&cluster.url("postgres"))
         .unwrap()
-        .run("CREATE DATABASE western ENCODING 'WIN1252' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
-    let said = refused(with_url(cluster.url("western"))).await;
-    assert!(said.contains("the encoding WIN1252") && said.contains("ENCODING 'UTF8'"), "{said}");
+        .run(&format!("CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"));
+    let said = refused(with_url(cluster.url(&name))).await;
+    let expected = format!("the encoding {encoding}, which {why}");
+    assert!(said.contains(&expected) && said.contains("ENCODING 'UTF8'"), "{said}");
 }
 
 #[tokio::test]
