@@ -1,6 +1,6 @@
 //! On PostgreSQL the events are kept by month; the months are made before they begin.
 
-use diesel::{RunQueryDsl as _, sql_types::Timestamptz};
+use diesel::{PgConnection, QueryResult, RunQueryDsl as _, define_sql_function, sql_types::Timestamptz};
 
 use crate::model::Timestamp;
 
@@ -12,10 +12,20 @@ use super::{
 /// How far ahead the months are made: a service that cannot make any for two months still records.
 const AHEAD: chrono::Days = chrono::Days::new(92);
 
+define_sql_function! {
+    /// Makes the months up to a time, and tells how many it has made.
+    fn make_event_partitions(until: Timestamptz) -> Integer;
+}
+
 /// Makes the months up to some time after `now`, if the store keeps any. Safe to call from everywhere at any time.
 pub(super) fn make(target: &Target, now: Timestamp) -> Result<(), StoreError> {
     let AnyConnection::Postgres(mut connection) = target.connect(Access::Append)? else { return Ok(()) };
-    let until = now.checked_add_days(AHEAD).unwrap_or(now);
-    diesel::sql_query("SELECT make_event_partitions($1)").bind::<Timestamptz, _>(until).execute(&mut connection)?;
+    make_on(&mut connection, now)?;
     Ok(())
+}
+
+/// The same on a connection that is there; how many it has made.
+pub(super) fn make_on(connection: &mut PgConnection, now: Timestamp) -> QueryResult<i32> {
+    let until = now.checked_add_days(AHEAD).unwrap_or(now);
+    diesel::select(make_event_partitions(until)).get_result(connection)
 }

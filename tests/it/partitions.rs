@@ -62,6 +62,22 @@ async fn replicas_whose_clocks_are_years_apart_make_all_months_once() {
     assert!(*end >= id_at(YEAR_2031 + 62 * DAY, 0), "{last} ends at {end}");
 }
 
+/// As after a machine has slept for years.
+#[tokio::test]
+async fn a_clock_that_jumps_beyond_the_months_that_were_made_sinks_nothing() {
+    let database = Database::create(Backend::Postgres);
+    let app = TestApp::start_at(Arc::clone(&database), MARCH_2024, |_| {}).await;
+    let root = Caller::root();
+    app.record(&root, T, at(event("k", "1"), MARCH_2024)).await.unwrap();
+    app.clock.set_millis(YEAR_2031);
+    app.record(&root, T, at(event("k", "1"), YEAR_2031)).await.unwrap();
+    app.clock.set_millis(YEAR_2031 + 366 * DAY);
+    let batch = (0..20).map(|_| item("", at(event("k", "1"), YEAR_2031 + 366 * DAY), "")).collect();
+    app.batch(&root, T, batch).await.unwrap();
+    assert_whole(&bounds(&mut Sql::open(&database)));
+    assert_eq!(app.walk(&root, list(T)).await.len(), 22);
+}
+
 #[tokio::test]
 async fn a_month_is_a_month_in_utc_wherever_the_caller_is() {
     let database = Database::create(Backend::Postgres);

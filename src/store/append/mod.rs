@@ -36,6 +36,7 @@ use super::{
     conn::{Access, AnyConnection, Target, postgres as postgres_connection},
     error::StoreError,
     heads::{Seen, SeenHeads},
+    partitions,
     rows::{NewEvent, NewNote},
 };
 
@@ -125,16 +126,9 @@ impl Writer {
     /// same entries again is safe after either, and answers truly: a writer that failed looks up the ids first.
     pub fn append(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
         self.target.require_in_place()?;
-        let appended = match self.remembered(batch) {
-            Some(known) => match self.append_from_memory(batch, known) {
-                Err(Failed::Conflict(_) | Failed::Taken(_)) => {
-                    self.metrics.append().conflict();
-                    self.append_carefully(batch)
-                }
-                Err(Failed::Store(error)) => Err(error),
-                Ok(outcomes) => Ok(outcomes),
-            },
-            None => self.append_carefully(batch),
+        let appended = match self.append_once(batch) {
+            Err(StoreError::Refused(_)) if self.makes_months() => self.append_once(batch),
+            appended => appended,
         };
         // A file that is gone now may have been gone at the commit.
         let still_there = |outcomes| match self.target.require_in_place() {
@@ -147,6 +141,28 @@ impl Writer {
                 self.heads.clear();
             }
         })
+    }
+
+    fn append_once(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
+        match self.remembered(batch) {
+            Some(known) => match self.append_from_memory(batch, known) {
+                Err(Failed::Conflict(_) | Failed::Taken(_)) => {
+                    self.metrics.append().conflict();
+                    self.append_carefully(batch)
+                }
+                Err(Failed::Store(error)) => Err(error),
+                Ok(outcomes) => Ok(outcomes),
+            },
+            None => self.append_carefully(batch),
+        }
+    }
+
+    /// Whether months were missing and are there now. They are made ahead once a day, but a machine may have slept for longer than
+    /// they last.
+    fn makes_months(&mut self) -> bool {
+        let AnyConnection::Postgres(connection) = &mut self.connection else { return false };
+        let made = partitions::make_on(connection, self.clock.now());
+        made.inspect_err(|error| tracing::warn!(%error, "cannot make the months to come")).is_ok_and(|made| made > 0)
     }
 
     /// Which of `tenants` somebody else holds the log of at the moment, and who, by a name that tells one from another. No log is
