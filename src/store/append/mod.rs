@@ -9,6 +9,7 @@ mod advance_heads;
 mod epoch;
 mod held;
 mod look_up;
+mod memory;
 mod new_event;
 mod plan;
 mod postgres;
@@ -16,26 +17,23 @@ mod sqlite;
 mod transaction;
 mod trees;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    merkle::Tree,
     metrics::Metrics,
     model::{Clock, Draft, Entry, NoteRules, Receipt, Rejection},
 };
 
 pub use self::epoch::EpochState;
 use self::{
-    plan::{Known, KnownLog, Left, Plan},
+    memory::Memory,
+    plan::{Known, Plan},
     transaction::{Failed, transaction},
 };
 use super::{
     conn::{Access, AnyConnection, Target, postgres as postgres_connection},
     error::StoreError,
-    heads::{Seen, SeenHeads},
+    heads::SeenHeads,
     partitions,
     rows::{NewEvent, NewNote},
 };
@@ -43,8 +41,6 @@ use super::{
 /// What becomes of one caller's entries.
 pub type Outcome = Result<Vec<Receipt>, Rejection>;
 
-/// The most logs that are remembered. Each takes 4 KiB on average, for the hashes of tiles that are not finished.
-const REMEMBERED: usize = 10_000;
 /// How often a batch is written the careful way before it is given up. With the heads locked it fails only where two
 /// replicas begin the same log at once.
 const CAREFUL_ATTEMPTS: usize = 3;
@@ -55,29 +51,8 @@ pub struct Writer {
     target: Target,
     clock: Arc<dyn Clock>,
     rules: Arc<NoteRules>,
-    heads: HashMap<String, Remembered>,
-    seen: Arc<SeenHeads>,
+    memory: Memory,
     metrics: Metrics,
-}
-
-/// What this writer left of a tenant's log.
-#[derive(Debug)]
-struct Remembered {
-    size: i64,
-    /// Absent from when it is taken for a batch until the batch is written.
-    tree: Option<Tree>,
-    epoch: i32,
-    /// Whether somebody else was seen to append to it, too. Then memory alone would fail again and again.
-    shared: bool,
-}
-
-impl Remembered {
-    /// Whether a batch may be written on it. Somebody else may have been seen to append since, by a reader say; memory
-    /// alone would then not notice that the log has gone back to where this writer left it.
-    fn is_latest(&self, seen: Option<Seen>) -> bool {
-        let is_behind = seen.is_some_and(|seen| (seen.epoch, seen.size) > (self.epoch, self.size.unsigned_abs()));
-        !self.shared && !is_behind && self.size > 0 && self.tree.is_some()
-    }
 }
 
 /// A plan's rows, ready to be stored.
@@ -93,8 +68,8 @@ impl Writer {
         clock: Arc<dyn Clock>,
         rules: Arc<NoteRules>,
     ) -> Result<Self, StoreError> {
-        let connection = connect(&target)?;
-        Ok(Self { connection, target, clock, rules, heads: HashMap::new(), seen, metrics: Metrics::default() })
+        let (connection, memory) = (connect(&target)?, Memory::new(seen));
+        Ok(Self { connection, target, clock, rules, memory, metrics: Metrics::default() })
     }
 
     /// The same, and counts what it stores in `metrics`.
@@ -104,7 +79,7 @@ impl Writer {
 
     /// Takes a new connection in place of one that failed, and forgets what it remembered.
     pub fn reconnect(&mut self) -> Result<(), StoreError> {
-        self.heads.clear();
+        self.memory.clear();
         self.target.require_in_place()?;
         self.connection = connect(&self.target)?;
         // What failed may have waited for a replica that is frozen.
@@ -138,13 +113,13 @@ impl Writer {
         appended.and_then(still_there).inspect_err(|error| {
             // A log that went back says nothing against the others.
             if !matches!(error, StoreError::RolledBack { .. }) {
-                self.heads.clear();
+                self.memory.clear();
             }
         })
     }
 
     fn append_once(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
-        match self.remembered(batch) {
+        match self.memory.take(batch) {
             Some(known) => match self.append_from_memory(batch, known) {
                 Err(Failed::Conflict(_) | Failed::Taken(_)) => {
                     self.metrics.append().conflict();
@@ -194,27 +169,6 @@ impl Writer {
         began.map_err(Failed::into_error)
     }
 
-    /// What memory says of the batch's logs, if it is worth trying: each is remembered and has a head already, nobody else
-    /// appends to it, and there are no notes, which need a look at their events.
-    fn remembered(&mut self, batch: &[&[Entry]]) -> Option<Known> {
-        let mut known = Known::new();
-        for entry in batch.iter().copied().flatten() {
-            let tenant = entry.scope.tenant();
-            if matches!(entry.draft, Draft::Note(_)) {
-                return None;
-            }
-            if !known.contains_key(tenant) {
-                self.heads.get(tenant).filter(|head| head.is_latest(self.seen.get(tenant)))?;
-                known.insert(tenant.to_owned(), KnownLog::default());
-            }
-        }
-        for (tenant, log) in &mut known {
-            let head = self.heads.get_mut(tenant)?;
-            *log = KnownLog::new(head.tree.take()?, head.epoch);
-        }
-        Some(known)
-    }
-
     fn append_from_memory(&mut self, batch: &[&[Entry]], known: Known) -> Result<Vec<Outcome>, Failed> {
         let Self { connection, clock, rules, .. } = self;
         let mut plan = Plan::new(known, rules, clock.now());
@@ -229,17 +183,17 @@ impl Writer {
             }
         }
         count(&self.metrics, &plan);
-        remember(&mut self.heads, &self.seen, plan);
+        self.memory.keep(plan);
         Ok(outcomes)
     }
 
     fn append_carefully(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
-        let Self { connection, clock, rules, heads, seen, metrics, .. } = self;
+        let Self { connection, clock, rules, memory, metrics, .. } = self;
         let mut attempt = 0;
         loop {
             attempt += 1;
             let written = transaction(connection, |connection| {
-                let known = look_up::look_up(connection, batch, seen, metrics.append())?;
+                let known = look_up::look_up(connection, batch, &memory.seen, metrics.append())?;
                 let mut plan = Plan::new(known, rules, clock.now());
                 let outcomes = plan.submit_all(batch);
                 plan.grow_trees(|tenant, tree, leaves| trees::grow(connection, tenant, tree, leaves))?;
@@ -249,7 +203,7 @@ impl Writer {
             match written {
                 Ok((outcomes, plan)) => {
                     count(metrics, &plan);
-                    remember(heads, seen, plan);
+                    memory.keep(plan);
                     return Ok(outcomes);
                 }
                 Err(Failed::Conflict(_) | Failed::Taken(_)) if attempt < CAREFUL_ATTEMPTS => {
@@ -292,20 +246,6 @@ fn rows<'p>(plan: &'p Plan<'_>) -> Result<Rows<'p>, StoreError> {
     // In one order for everybody: who waits for somebody else's row holds only smaller ones, so nobody waits in a circle.
     rows.events.sort_unstable_by(|a, b| (a.event_id, a.tenant_id).cmp(&(b.event_id, b.tenant_id)));
     Ok(rows)
-}
-
-/// Remembers how the plan has left the logs, now that it is carried out.
-fn remember(heads: &mut HashMap<String, Remembered>, seen: &SeenHeads, plan: Plan<'_>) {
-    if heads.len() >= REMEMBERED {
-        heads.clear();
-    }
-    for Left { tenant, found, size, tree, epoch } in plan.into_left() {
-        let shared = heads.get(&tenant).is_some_and(|head| head.size != found);
-        if size > 0 {
-            seen.saw(&tenant, epoch, tree.frontier());
-        }
-        heads.insert(tenant, Remembered { size, tree: Some(tree), epoch, shared });
-    }
 }
 
 /// Counts what the plan has stored.
