@@ -102,7 +102,7 @@ impl App {
         let tls = config.tls.as_ref().map(open_tls).transpose()?;
         let notes =
             Arc::new(NoteRules { resource_types: config.notes.resource_types.clone(), max_notes: config.limits.notes });
-        let metrics = Metrics::new(rpc::method_paths());
+        let metrics = Metrics::new(rpc::method_paths(), rpc::error_reasons());
         let (ready, is_ready) = watch::channel(false);
         let sample = Arc::new(OnceCell::new());
         let admin = Admin { ready: is_ready, metrics: metrics.clone(), sample: Arc::clone(&sample) };

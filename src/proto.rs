@@ -29,6 +29,11 @@ impl auditlog::v1::ErrorReason {
         name.strip_prefix(REASON_PREFIX).unwrap_or(name)
     }
 
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (1..).map_while(|number| Self::try_from(number).ok())
+    }
+
     /// What [`Self::reason`] gave.
     pub fn of_reason(reason: &str) -> Option<Self> {
         Self::from_str_name(&format!("{REASON_PREFIX}{reason}"))

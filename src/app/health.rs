@@ -72,7 +72,7 @@ async fn ping(store: &Store) -> Result<(), StoreError> {
 fn appending(ingest: &Ingest) -> Result<(), StoreError> {
     let trouble = match (ingest.is_running(), ingest.is_refused()) {
         (false, _) => "an append worker waits without end for the store, or has ended",
-        (true, true) => "it answers, and each append has failed for some seconds",
+        (true, true) => "it answers, and each batch has failed for some seconds",
         (true, false) => return Ok(()),
     };
     Err(StoreError::Unavailable(trouble.to_owned()))

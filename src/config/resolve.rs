@@ -58,10 +58,11 @@ impl AdminSettings {
 
 impl ConnectionSettings {
     fn resolve(self) -> Result<ConnectionConfig, ConfigError> {
-        let max_age = self.max_age.map(|age| age.0);
-        match max_age.is_some_and(|age| age.is_zero()) {
-            true => Err(ConfigError::value("connection.max_age", "must be more than zero; leave it unset for any age")),
-            false => Ok(ConnectionConfig { max_age }),
+        match self.max_age.map(|age| age.0) {
+            Some(age) if age < SHORTEST => {
+                Err(ConfigError::value("connection.max_age", "must be 1ms or more; leave it unset for any age"))
+            }
+            max_age => Ok(ConnectionConfig { max_age }),
         }
     }
 }

@@ -2,104 +2,127 @@
 //! tell, so that nothing need be written to find out.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use crate::store::{Outcome, StoreError};
+use crate::store::{Appended, StoreError};
 
-/// For how long appends must have failed, and none have succeeded, before the store counts as one that takes nothing: a connection that
-/// was cut, or a row of one caller that it has no name for, is no such sign.
+/// How long batches must have failed, and nothing have been stored, before the store counts as one that takes nothing: a connection
+/// that was cut is no such sign, nor a row that it refuses beside others that it takes.
 const PROOF: Duration = Duration::from_secs(2);
-/// How long after the last failure it counts as one still. Then whoever comes finds out anew: those who are sent elsewhere meanwhile
-/// cannot bring the good news.
+/// After so long without a try another failure is another trouble.
+const LASTING: Duration = Duration::from_secs(60);
+/// How long after the last failure it counts as one still, where nobody tries. Then whoever comes finds out anew: those who are sent
+/// elsewhere meanwhile cannot bring the good news.
 const HOLD: Duration = Duration::from_secs(10);
 
-/// How the last appends went. Clones share it: what one worker stores shows that the others' failures are their own.
+/// How the last batches went. Clones share it: what one worker stores shows that the others' failures are their own.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Acceptance(Arc<Mutex<Option<Failing>>>);
+pub(super) struct Acceptance(Arc<Mutex<State>>);
 
-/// Appends have failed, and none has succeeded since.
+#[derive(Debug, Default)]
+struct State {
+    /// When something was stored last.
+    stored: Option<Instant>,
+    /// Since then.
+    failing: Option<Failing>,
+}
+
+/// Batches have failed.
 #[derive(Clone, Copy, Debug)]
 struct Failing {
-    first: Instant,
+    since: Instant,
     last: Instant,
 }
 
 impl Acceptance {
-    /// Notes how an append went.
-    pub(super) fn saw(&self, result: &Result<Vec<Outcome>, StoreError>) {
+    /// Notes how a batch, whose first attempt began at `begun`, went in the end. One that waited for what another session holds is not for
+    /// here.
+    pub(super) fn saw(&self, result: &Result<Appended, StoreError>, begun: Instant) {
+        let mut state = self.lock();
         match result {
-            // Where all were turned down nothing was written.
-            Ok(outcomes) if outcomes.iter().any(Result::is_ok) => self.set(|_| None),
+            // Repeats, and what is turned down, are not written.
+            Ok(appended) if appended.stored > 0 => *state = State { stored: Some(Instant::now()), failing: None },
             Err(StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_)) => {
-                let now = Instant::now();
-                self.set(|before| Some(Failing::more(before, now)));
+                let begun = state.stored.map_or(begun, |stored| begun.max(stored));
+                state.failing = Some(Failing::more(state.failing, begun, Instant::now()));
             }
             _ => (),
         }
     }
 
-    /// Whether it takes nothing.
-    pub(super) fn is_refused(&self) -> bool {
-        let failing = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        failing.is_some_and(|failing| failing.is_proof(Instant::now()))
+    /// Whether it takes nothing. While it is being tried, which may take longer than the hold, what was known stands.
+    pub(super) fn is_refused(&self, is_tried: bool) -> bool {
+        self.lock().failing.is_some_and(|failing| failing.is_proof(Instant::now(), is_tried))
     }
 
-    fn set(&self, next: impl FnOnce(Option<Failing>) -> Option<Failing>) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *state = next(*state);
+    #[cfg(test)]
+    pub(super) fn has_failed(&self) -> bool {
+        self.lock().failing.is_some()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Failing {
-    /// What nobody has tried for long may be another trouble.
-    fn more(before: Option<Self>, now: Instant) -> Self {
-        let lasting = before.filter(|before| now.duration_since(before.last) < 6 * HOLD);
-        Self { first: lasting.map_or(now, |before| before.first), last: now }
+    fn more(before: Option<Self>, begun: Instant, now: Instant) -> Self {
+        let lasting = before.filter(|before| begun.saturating_duration_since(before.last) < LASTING);
+        Self { since: lasting.map_or(begun, |before| before.since), last: now }
     }
 
-    fn is_proof(self, now: Instant) -> bool {
-        self.last.duration_since(self.first) >= PROOF && now.duration_since(self.last) < HOLD
+    fn is_proof(self, now: Instant, is_tried: bool) -> bool {
+        self.last.duration_since(self.since) >= PROOF && (is_tried || now.duration_since(self.last) < HOLD)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Rejection;
-
-    fn unavailable() -> Result<Vec<Outcome>, StoreError> {
-        Err(StoreError::Unavailable("full".to_owned()))
-    }
 
     #[test]
-    fn a_failure_that_comes_again_and_again_is_proof_for_a_while() {
+    fn failures_without_a_store_between_are_proof_for_a_while_and_as_long_as_it_is_tried() {
         let begin = Instant::now();
         let at = |seconds: f64| begin + Duration::from_secs_f64(seconds);
-        let once = Failing::more(None, at(0.0));
-        assert!(!once.is_proof(at(0.0)) && !once.is_proof(at(5.0)), "it has come once");
-        let soon = Failing::more(Some(once), at(1.9));
-        assert!(!soon.is_proof(at(3.0)));
-        let again = Failing::more(Some(soon), at(2.0));
-        assert!(again.is_proof(at(2.0)) && again.is_proof(at(11.9)));
-        assert!(!again.is_proof(at(12.0)), "it has not been tried for long");
-        assert!(Failing::more(Some(again), at(13.0)).is_proof(at(13.0)), "and then it failed as before");
-        assert!(!Failing::more(Some(again), at(62.0)).is_proof(at(62.0)), "a minute later that may be another trouble");
+        let more = |before, seconds| Failing::more(before, at(seconds), at(seconds));
+        let once = more(None, 0.0);
+        assert!(!once.is_proof(at(0.0), false) && !once.is_proof(at(5.0), true), "it has come once");
+        let soon = more(Some(once), 1.9);
+        assert!(!soon.is_proof(at(3.0), true));
+        let again = more(Some(soon), 2.0);
+        assert!(again.is_proof(at(2.0), false) && again.is_proof(at(11.9), false));
+        assert!(!again.is_proof(at(12.0), false), "it has not been tried for long");
+        assert!(again.is_proof(at(300.0), true), "it takes long to fail");
+        assert!(more(Some(again), 61.0).is_proof(at(61.0), false), "and then it failed as before");
+        assert!(!more(Some(again), 62.0).is_proof(at(62.0), false), "a minute later it may be another trouble");
     }
 
     #[test]
-    fn what_is_stored_ends_it_and_what_is_turned_down_says_nothing() {
+    fn one_batch_that_fails_for_long_is_proof_unless_something_was_stored_meanwhile() {
+        let now = Instant::now();
+        let begun = now.checked_sub(PROOF).unwrap();
         let acceptance = Acceptance::default();
-        let failing = |acceptance: &Acceptance| acceptance.0.lock().unwrap().is_some();
-        acceptance.saw(&Err(StoreError::Refused("a row".to_owned())));
-        assert!(!failing(&acceptance));
-        acceptance.clone().saw(&unavailable());
-        assert!(failing(&acceptance));
-        acceptance.saw(&Ok(vec![Err(Rejection::EventNotFound)]));
-        acceptance.saw(&Ok(Vec::new()));
-        assert!(failing(&acceptance));
-        acceptance.clone().saw(&Ok(vec![Err(Rejection::EventNotFound), Ok(Vec::new())]));
-        assert!(!failing(&acceptance));
+        let full = || Err(StoreError::Unavailable("full".to_owned()));
+        acceptance.saw(&full(), begun);
+        assert!(acceptance.is_refused(false));
+        acceptance.saw(&Ok(Appended { outcomes: Vec::new(), stored: 1 }), begun);
+        acceptance.saw(&full(), begun);
+        assert!(!acceptance.is_refused(false));
+    }
+
+    #[test]
+    fn what_is_stored_ends_it_and_what_is_not_written_says_nothing() {
+        let acceptance = Acceptance::default();
+        let saw = |result| acceptance.clone().saw(&result, Instant::now());
+        let appended = |stored| Ok(Appended { outcomes: vec![Ok(Vec::new())], stored });
+        saw(Err(StoreError::Refused("a row".to_owned())));
+        assert!(!acceptance.has_failed());
+        saw(Err(StoreError::Unavailable("full".to_owned())));
+        saw(appended(0));
+        assert!(acceptance.has_failed());
+        saw(appended(1));
+        assert!(!acceptance.has_failed());
     }
 }

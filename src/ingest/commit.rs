@@ -5,15 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::mpsc;
-
 use crate::{
-    model::{Callers, Entry, IdOrigin},
-    store::{Outcome, StoreError, Writer},
+    model::{Entry, IdOrigin},
+    store::{Appended, StoreError, Writer},
 };
 
 use super::{
-    batch::{BatchBounds, Message, Queue, Submission},
+    acceptance::Acceptance,
+    batch::{Queue, Submission},
     handle::IngestError,
     held::Held,
 };
@@ -21,7 +20,7 @@ use super::{
 /// What the worker appends to.
 pub trait Log: Send {
     /// See [`Writer::append`].
-    fn append(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError>;
+    fn append(&mut self, batch: &[&[Entry]]) -> Result<Appended, StoreError>;
     /// See [`Writer::reconnect`].
     fn reconnect(&mut self) -> Result<(), StoreError>;
     /// See [`Writer::answers`].
@@ -38,7 +37,7 @@ type Left = Vec<Vec<Submission>>;
 const SIFTING: Duration = Duration::from_secs(2);
 
 impl Log for Writer {
-    fn append(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
+    fn append(&mut self, batch: &[&[Entry]]) -> Result<Appended, StoreError> {
         self.append(batch)
     }
 
@@ -56,136 +55,163 @@ impl Log for Writer {
 }
 
 /// Appends what comes until the queue is closed and empty.
-pub(super) fn run(
-    mut log: impl Log,
-    messages: mpsc::UnboundedReceiver<Message>,
-    bounds: BatchBounds,
-    callers: Callers,
-) {
-    let mut queue = Queue::new(messages, bounds, callers);
-    let mut held = Held::default();
+pub(super) fn run(log: impl Log, mut queue: Queue, acceptance: Acceptance) {
+    let mut worker = Worker { log, held: Held::default(), acceptance };
     while let Some(batch) = queue.next_batch() {
-        let batch = held.refuse(&mut log, batch);
+        let batch = worker.refuse_held(batch);
         if !batch.is_empty() {
-            commit_all(&mut log, &mut held, vec![batch]);
+            worker.commit_all(vec![batch]);
         }
     }
 }
 
-/// Not by calls within calls: there may be as many parts as there are callers.
-fn commit_all(log: &mut dyn Log, held: &mut Held, mut left: Left) {
-    while let Some(part) = left.pop() {
-        left.extend(commit(log, held, part));
-    }
+/// Commits for callers who wait.
+struct Worker<L> {
+    log: L,
+    held: Held,
+    acceptance: Acceptance,
 }
 
-/// Appends a batch. Where it fails because somebody else holds some of its logs, the others go on by themselves.
-fn commit(log: &mut dyn Log, held: &mut Held, batch: Vec<Submission>) -> Left {
-    let begun = Instant::now();
-    match log.append(&entries(&batch)) {
-        Err(error @ StoreError::Unavailable(_)) if held.find(log, &batch, &error) => commit_apart(log, held, batch),
-        Err(error @ (StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_))) => {
-            let result = append_again(log, error, &entries(&batch));
-            sift_or_finish(log, batch, result, begun)
+impl<L: Log> Worker<L> {
+    /// Not by calls within calls: there may be as many parts as there are callers.
+    fn commit_all(&mut self, mut left: Left) {
+        while let Some(part) = left.pop() {
+            left.extend(self.commit(part));
         }
-        result => finish(batch, result),
     }
-}
 
-/// Appends what is of logs that nobody holds, then what is of the others, as far as their holders have gone meanwhile: a new
-/// connection ends those that are frozen.
-fn commit_apart(log: &mut dyn Log, held: &mut Held, batch: Vec<Submission>) -> Left {
-    let (waiting, free) = held.part(batch);
-    if !free.is_empty() {
-        commit_all(log, held, vec![free]);
-    }
-    if let Err(error) = log.reconnect() {
-        return fail(&error, waiting);
-    }
-    match held.refuse(log, waiting) {
-        freed if freed.is_empty() => Left::new(),
-        freed => commit_freed(log, held, freed),
-    }
-}
-
-/// Appends what is of logs that were found to be free again. Whose log has gone into other hands since waits no longer.
-fn commit_freed(log: &mut dyn Log, held: &mut Held, batch: Vec<Submission>) -> Left {
-    let begun = Instant::now();
-    match log.append(&entries(&batch)) {
-        Err(error @ StoreError::Unavailable(_)) if held.find(log, &batch, &error) => {
-            let (waiting, free) = held.part(batch);
-            fail(&error, waiting);
-            if free.is_empty() { Left::new() } else { vec![free] }
-        }
-        Err(error @ StoreError::OutcomeUnknown(_)) => {
-            let result = append_again(log, error, &entries(&batch));
-            sift_or_finish(log, batch, result, begun)
-        }
-        result => sift_or_finish(log, batch, result, begun),
-    }
-}
-
-/// Answers a batch of which nobody can tell why it was not taken in parts. A row is refused at once: what took its time waited for
-/// something, and each part would wait again.
-fn sift_or_finish(
-    log: &mut dyn Log,
-    batch: Vec<Submission>,
-    result: Result<Vec<Outcome>, StoreError>,
-    begun: Instant,
-) -> Left {
-    match result {
-        Err(error @ StoreError::Unavailable(_)) if batch.len() > 1 && begun.elapsed() < SIFTING && log.answers() => {
-            sift(log, batch, &error, begun)
-        }
-        result => finish(batch, result),
-    }
-}
-
-/// Answers a batch; one that was refused is tried in halves, so that a bad row, or a log that somebody has changed,
-/// sinks its own callers alone.
-fn finish(batch: Vec<Submission>, result: Result<Vec<Outcome>, StoreError>) -> Left {
-    match result {
-        Ok(outcomes) => {
-            for (submission, outcome) in batch.into_iter().zip(outcomes) {
-                submission.answer(outcome.map_err(IngestError::Rejected));
+    /// Appends a batch. Where it fails because somebody else holds some of its logs, the others go on by themselves.
+    fn commit(&mut self, batch: Vec<Submission>) -> Left {
+        let begun = Instant::now();
+        match self.log.append(&entries(&batch)) {
+            Err(error @ StoreError::Unavailable(_)) if self.is_held(&batch, &error) => self.commit_apart(batch),
+            Err(error @ (StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_))) => {
+                let result = self.append_again(error, &entries(&batch));
+                self.sift_or_finish(batch, result, begun)
             }
-            Left::new()
+            result => self.finish(batch, result, begun),
         }
-        Err(ref error @ StoreError::RolledBack { ref tenant, .. }) => refuse_rolled_back(batch, tenant, error),
-        Err(StoreError::Refused(_) | StoreError::Corrupt(_)) if batch.len() > 1 => halves(batch),
-        Err(error) => fail(&error, batch),
+    }
+
+    /// Appends what is of logs that nobody holds, then what is of the others, as far as their holders have gone meanwhile: a new
+    /// connection ends those that are frozen.
+    fn commit_apart(&mut self, batch: Vec<Submission>) -> Left {
+        let (waiting, free) = self.held.part(batch);
+        if !free.is_empty() {
+            self.commit_all(vec![free]);
+        }
+        let begun = Instant::now();
+        if let Err(error) = self.log.reconnect() {
+            return self.finish(waiting, Err(error), begun);
+        }
+        match self.refuse_held(waiting) {
+            freed if freed.is_empty() => Left::new(),
+            freed => self.commit_freed(freed),
+        }
+    }
+
+    /// Appends what is of logs that were found to be free again. Whose log has gone into other hands since waits no longer.
+    fn commit_freed(&mut self, batch: Vec<Submission>) -> Left {
+        let begun = Instant::now();
+        match self.log.append(&entries(&batch)) {
+            Err(error @ StoreError::Unavailable(_)) if self.is_held(&batch, &error) => {
+                let (waiting, free) = self.held.part(batch);
+                fail(&error, waiting);
+                if free.is_empty() { Left::new() } else { vec![free] }
+            }
+            Err(error @ StoreError::OutcomeUnknown(_)) => {
+                let result = self.append_again(error, &entries(&batch));
+                self.sift_or_finish(batch, result, begun)
+            }
+            result => self.sift_or_finish(batch, result, begun),
+        }
+    }
+
+    fn is_held(&mut self, batch: &[Submission], error: &StoreError) -> bool {
+        self.held.find(&mut self.log, batch, error)
+    }
+
+    fn refuse_held(&mut self, batch: Vec<Submission>) -> Vec<Submission> {
+        self.held.refuse(&mut self.log, batch)
+    }
+
+    /// Answers a batch of which nobody can tell why it was not taken in parts. A row is refused at once: what took its time waited
+    /// for something, and each part would wait again.
+    fn sift_or_finish(&mut self, batch: Vec<Submission>, result: Result<Appended, StoreError>, begun: Instant) -> Left {
+        match result {
+            Err(error @ StoreError::Unavailable(_))
+                if batch.len() > 1 && begun.elapsed() < SIFTING && self.log.answers() =>
+            {
+                self.sift(batch, error, begun)
+            }
+            result => self.finish(batch, result, begun),
+        }
+    }
+
+    /// Tries what has failed for a reason that the store has no name for in halves, such as a row that is too long for an index. What
+    /// there is no time to try, or no store, fails as the last has.
+    fn sift(&mut self, batch: Vec<Submission>, mut error: StoreError, begun: Instant) -> Left {
+        let (mut parts, mut left) = (halves(batch), Left::new());
+        let mut is_there = true;
+        while let Some(part) = parts.pop() {
+            if !is_there || begun.elapsed() >= SIFTING {
+                fail(&error, part);
+                continue;
+            }
+            match self.append_part(&entries(&part)) {
+                Err(unavailable @ StoreError::Unavailable(_)) if part.len() > 1 => {
+                    (is_there, error) = (self.log.answers(), unavailable);
+                    parts.extend(halves(part));
+                }
+                result => left.extend(self.finish(part, result, begun)),
+            }
+        }
+        left
+    }
+
+    /// A connection that breaks meanwhile is not the row's fault.
+    fn append_part(&mut self, part: &[&[Entry]]) -> Result<Appended, StoreError> {
+        match self.log.append(part) {
+            Err(error @ StoreError::OutcomeUnknown(_)) => self.append_again(error, part),
+            Err(error @ StoreError::Unavailable(_)) if !self.log.answers() => self.append_again(error, part),
+            result => result,
+        }
+    }
+
+    /// Appends once more, on a new connection: the ids are looked up first, so that an outcome that was unknown becomes known, and
+    /// nothing is stored twice.
+    fn append_again(&mut self, first: StoreError, batch: &[&[Entry]]) -> Result<Appended, StoreError> {
+        tracing::warn!(error = %first, "appending again on a new connection");
+        let second = self.log.reconnect().and_then(|()| self.log.append(batch));
+        match (first, second) {
+            (_, Ok(appended)) => Ok(appended),
+            // What the first attempt may have stored, a second one that did nothing cannot rule out.
+            (StoreError::OutcomeUnknown(_), Err(error)) => Err(StoreError::OutcomeUnknown(error.to_string())),
+            (_, Err(error)) => Err(error),
+        }
+    }
+
+    /// Answers a batch; one that was refused is tried in halves, so that a bad row, or a log that somebody has changed,
+    /// sinks its own callers alone.
+    fn finish(&mut self, batch: Vec<Submission>, result: Result<Appended, StoreError>, begun: Instant) -> Left {
+        self.acceptance.saw(&result, begun);
+        match result {
+            Ok(Appended { outcomes, .. }) => {
+                for (submission, outcome) in batch.into_iter().zip(outcomes) {
+                    submission.answer(outcome.map_err(IngestError::Rejected));
+                }
+                Left::new()
+            }
+            Err(ref error @ StoreError::RolledBack { ref tenant, .. }) => refuse_rolled_back(batch, tenant, error),
+            Err(StoreError::Refused(_) | StoreError::Corrupt(_)) if batch.len() > 1 => halves(batch),
+            Err(error) => fail(&error, batch),
+        }
     }
 }
 
 fn halves(mut batch: Vec<Submission>) -> Left {
     let second = batch.split_off(batch.len() / 2);
     vec![second, batch]
-}
-
-/// The same for what has failed for a reason that the store has no name for, such as a row that is too long for an index. What
-/// there is no time to try fails as the whole has.
-fn sift(log: &mut dyn Log, batch: Vec<Submission>, error: &StoreError, begun: Instant) -> Left {
-    let (mut parts, mut left) = (halves(batch), Left::new());
-    while let Some(part) = parts.pop() {
-        if begun.elapsed() >= SIFTING {
-            fail(error, part);
-            continue;
-        }
-        match append_part(log, &entries(&part)) {
-            Err(StoreError::Unavailable(_)) if part.len() > 1 => parts.extend(halves(part)),
-            result => left.extend(finish(part, result)),
-        }
-    }
-    left
-}
-
-/// A connection that breaks meanwhile is not the row's fault.
-fn append_part(log: &mut dyn Log, part: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
-    match log.append(part) {
-        Err(error @ StoreError::OutcomeUnknown(_)) => append_again(log, error, part),
-        Err(error @ StoreError::Unavailable(_)) if !log.answers() => append_again(log, error, part),
-        result => result,
-    }
 }
 
 /// Fails what is of the log that went back, and leaves the rest. In halves it would take two transactions for each of its callers.
@@ -210,19 +236,6 @@ fn fail(error: &StoreError, batch: Vec<Submission>) -> Left {
 
 fn entries(batch: &[Submission]) -> Vec<&[Entry]> {
     batch.iter().map(|submission| &submission.entries[..]).collect()
-}
-
-/// Appends once more, on a new connection: the ids are looked up first, so that an outcome that was unknown becomes known, and
-/// nothing is stored twice.
-fn append_again(log: &mut dyn Log, first: StoreError, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
-    tracing::warn!(error = %first, "appending again on a new connection");
-    let second = log.reconnect().and_then(|()| log.append(batch));
-    match (first, second) {
-        (_, Ok(outcomes)) => Ok(outcomes),
-        // What the first attempt may have stored, a second one that did nothing cannot rule out.
-        (StoreError::OutcomeUnknown(_), Err(error)) => Err(StoreError::OutcomeUnknown(error.to_string())),
-        (_, Err(error)) => Err(error),
-    }
 }
 
 fn failure(error: &StoreError, submission: &Submission) -> IngestError {

@@ -4,7 +4,7 @@ use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{mpsc, oneshot};
@@ -19,7 +19,7 @@ use crate::{
 
 use super::{
     acceptance::Acceptance,
-    batch::{BatchBounds, Message, Submission},
+    batch::{BatchBounds, Message, Queue, Submission},
     commit::{self, Log},
     pulse::{Pulse, Watched},
     room::{Place, Room},
@@ -88,15 +88,16 @@ pub struct Workers(Vec<(thread::JoinHandle<()>, Pulse)>);
 /// Workers that were not waited for any longer: they stand still in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "append workers ({0}) still wait for a database that does not answer: what they were given may be stored or not; who got no \
-     receipt for it can send it again with the same ids"
+    "append workers ({0}) still wait for a database that does not answer, or takes nothing: what they were given may be stored or \
+     not; who got no receipt for it can send it again with the same ids"
 )]
 pub struct Hung(pub usize);
 
 impl Workers {
-    /// Waits until all that was accepted is answered, but not for a worker that hangs. Call [`Ingest::close`] first.
+    /// Waits until all that was accepted is answered, but not for a worker that hangs, nor for longer than one call of the log may
+    /// take: each batch that waits in vain would add to it. Call [`Ingest::close`] first.
     pub async fn join(self) -> Result<(), Hung> {
-        let mut hung = 0;
+        let (mut hung, begun) = (0, Instant::now());
         for (worker, pulse) in self.0 {
             tokio::select! {
                 joined = tokio::task::spawn_blocking(|| worker.join()) => {
@@ -104,7 +105,7 @@ impl Workers {
                         tracing::error!("an append worker ended in a panic");
                     }
                 }
-                () = pulse.hung() => hung += 1,
+                () = pulse.hung_or_late(begun) => hung += 1,
             }
         }
         if hung == 0 { Ok(()) } else { Err(Hung(hung)) }
@@ -122,9 +123,10 @@ impl Ingest {
         let (callers, acceptance) = (Callers::default(), Acceptance::default());
         for log in logs {
             let (queue, messages) = mpsc::unbounded_channel();
-            let (callers, pulse) = (callers.clone(), Pulse::new(settings.patience));
-            let log = Watched::new(log, pulse.clone(), acceptance.clone());
-            let work = move || commit::run(log, messages, bounds, callers);
+            let queue_end = Queue::new(messages, bounds, callers.clone());
+            let (pulse, acceptance) = (Pulse::new(settings.patience), acceptance.clone());
+            let log = Watched::new(log, pulse.clone());
+            let work = move || commit::run(log, queue_end, acceptance);
             workers.push((thread::Builder::new().name("append".to_owned()).spawn(work)?, pulse));
             queues.push(queue);
         }
@@ -173,9 +175,9 @@ impl Ingest {
         self.queues.iter().all(|queue| !queue.is_closed()) && self.hung() == 0
     }
 
-    /// Whether the store takes nothing: for seconds each append has failed, and the last did so a moment ago.
+    /// Whether the store takes nothing: for seconds each batch has failed, and the last did so a moment ago.
     pub fn is_refused(&self) -> bool {
-        self.acceptance.is_refused()
+        self.acceptance.is_refused(self.pulses.iter().any(Pulse::is_busy))
     }
 
     /// How many workers hang in the store.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Instant};
 use crate::{
     metrics::Metrics,
     model::Entry,
-    store::{Outcome, StoreError},
+    store::{Appended, StoreError},
 };
 
 use super::commit::Log;
@@ -24,11 +24,13 @@ impl<L> Measured<L> {
 }
 
 impl<L: Log> Log for Measured<L> {
-    fn append(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
+    fn append(&mut self, batch: &[&[Entry]]) -> Result<Appended, StoreError> {
         let begun = Instant::now();
         let result = self.log.append(batch);
         let entries = batch.iter().map(|entries| entries.len()).sum();
-        self.metrics.append().transaction(entries, begun.elapsed(), result.is_ok());
+        // A log that went back is no failure of the database's.
+        let is_done = matches!(result, Ok(_) | Err(StoreError::RolledBack { .. }));
+        self.metrics.append().transaction(entries, begun.elapsed(), is_done);
         result
     }
 

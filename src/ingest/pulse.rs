@@ -11,10 +11,10 @@ use tokio::time;
 
 use crate::{
     model::Entry,
-    store::{Outcome, StoreError},
+    store::{Appended, StoreError},
 };
 
-use super::{acceptance::Acceptance, commit::Log};
+use super::commit::Log;
 
 /// How often a worker is looked at by who waits for it to hang.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -38,9 +38,14 @@ impl Pulse {
         self.lock().is_some_and(|since| since.elapsed() >= self.patience)
     }
 
-    /// Waits until it is.
-    pub(super) async fn hung(&self) {
-        while !self.is_hung() {
+    /// Whether the worker is in a call of the log.
+    pub(super) fn is_busy(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    /// Waits until it is hung, or as much time has passed since `begun`.
+    pub(super) async fn hung_or_late(&self, begun: Instant) {
+        while !self.is_hung() && begun.elapsed() < self.patience {
             time::sleep(LOOK_EVERY).await;
         }
     }
@@ -65,24 +70,21 @@ impl Drop for Ended<'_> {
     }
 }
 
-/// A log whose calls are timed by a pulse, and whose appends tell whether it takes any.
+/// A log whose calls are timed by a pulse.
 pub(super) struct Watched<L> {
     log: L,
     pulse: Pulse,
-    acceptance: Acceptance,
 }
 
 impl<L> Watched<L> {
-    pub(super) fn new(log: L, pulse: Pulse, acceptance: Acceptance) -> Self {
-        Self { log, pulse, acceptance }
+    pub(super) fn new(log: L, pulse: Pulse) -> Self {
+        Self { log, pulse }
     }
 }
 
 impl<L: Log> Log for Watched<L> {
-    fn append(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
-        let result = self.pulse.during(|| self.log.append(batch));
-        self.acceptance.saw(&result);
-        result
+    fn append(&mut self, batch: &[&[Entry]]) -> Result<Appended, StoreError> {
+        self.pulse.during(|| self.log.append(batch))
     }
 
     fn reconnect(&mut self) -> Result<(), StoreError> {

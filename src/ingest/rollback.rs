@@ -97,7 +97,7 @@ pub fn acknowledge(
         require_sense(tenant, state)?;
     }
     let entry = [entry(clock, acknowledgement)?];
-    for outcome in writer.append(&[&entry])? {
+    for outcome in writer.append(&[&entry])?.outcomes {
         outcome?;
     }
     let epoch = writer.begin_epoch(tenant, &acknowledgement.by, &acknowledgement.reason)?;

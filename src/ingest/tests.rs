@@ -15,13 +15,19 @@ use rstest::rstest;
 use crate::{
     auth::{Authorizer, Grant, Permit, Policy, Principal, Record},
     model::{
-        ActionType, Actor, ActorType, Clock as _, Content, Entry, Event, EventDraft, EventFilter, IdOrigin, NoteRules,
-        Order, PageQuery, Rejection, Resource, Scope, SystemClock, TimeId, TraceIdOrigin,
+        ActionType, Actor, ActorType, Callers, Clock as _, Content, Entry, Event, EventDraft, EventFilter, IdOrigin,
+        NoteRules, Order, PageQuery, Rejection, Resource, Scope, SystemClock, TimeId, TraceIdOrigin,
     },
-    store::{EventPage, Outcome, PageBounds, Store, StoreError, StoreSettings, Writer},
+    store::{Appended, EventPage, PageBounds, Store, StoreError, StoreSettings, Writer},
 };
 
-use super::{Hung, Ingest, IngestError, IngestSettings, commit::Log};
+use super::{
+    Hung, Ingest, IngestError, IngestSettings,
+    acceptance::Acceptance,
+    batch::{BatchBounds, Message, Queue, Submission},
+    commit::{self, Log},
+    room::Room,
+};
 
 /// Far longer than anything here takes.
 const EVER: Duration = Duration::from_secs(300);
@@ -46,7 +52,7 @@ struct Faulty {
 }
 
 impl Log for Faulty {
-    fn append(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
+    fn append(&mut self, batch: &[&[Entry]]) -> Result<Appended, StoreError> {
         match self.appends.pop_front().unwrap_or(Fault::None) {
             Fault::None => self.writer.append(batch),
             Fault::Failed => Err(StoreError::Unavailable("cut".to_owned())),
@@ -207,7 +213,8 @@ async fn one_caller_that_is_rejected_leaves_no_trace_and_no_hole_among_its_neigh
     let first = [entry(draft(1, IdOrigin::Client))];
     let bad = [entry(draft(2, IdOrigin::Client)), entry(draft(3, IdOrigin::Client)), entry(differing)];
     let last = [entry(draft(3, IdOrigin::Client)), entry(draft(3, IdOrigin::Client))];
-    let outcomes = writer.append(&[&first, &bad, &last]).unwrap();
+    let Appended { outcomes, stored } = writer.append(&[&first, &bad, &last]).unwrap();
+    assert_eq!(stored, 2);
     assert!(outcomes[0].is_ok());
     let rejected = Rejection::EventDiffers { index: 2, id: draft(1, IdOrigin::Client).id };
     assert_eq!(outcomes[1], Err(rejected));
@@ -243,7 +250,7 @@ fn no_such_key() -> StoreError {
 }
 
 impl Log for Gated {
-    fn append(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
+    fn append(&mut self, batch: &[&[Entry]]) -> Result<Appended, StoreError> {
         // Closed once the test lets everything through.
         let _ = self.gate.recv();
         let is_refused =
@@ -251,10 +258,10 @@ impl Log for Gated {
         if batch.iter().copied().flatten().any(is_refused) {
             return Err((self.refusal)());
         }
-        let outcomes = self.writer.append(batch)?;
+        let appended = self.writer.append(batch)?;
         match self.loses_replies && !std::mem::take(&mut self.is_new) {
             true => Err(StoreError::OutcomeUnknown("cut".to_owned())),
-            false => Ok(outcomes),
+            false => Ok(appended),
         }
     }
 
@@ -346,7 +353,7 @@ struct Contended {
 }
 
 impl Log for Contended {
-    fn append(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
+    fn append(&mut self, batch: &[&[Entry]]) -> Result<Appended, StoreError> {
         match self.waits_in_vain.recv() {
             Ok(true) => Err(StoreError::Unavailable("waited for a lock in vain".to_owned())),
             _ => self.writer.append(batch),
@@ -397,6 +404,36 @@ async fn a_log_that_goes_into_other_hands_sinks_its_own_callers_alone() {
     bench.assert_gapless(1).await;
 }
 
+/// Somebody's open transaction keeps one log; the store takes all others.
+#[rstest]
+#[case::held(true)]
+#[case::slow(false)]
+fn a_log_that_is_held_says_nothing_of_the_store(#[case] is_held: bool) {
+    let bench = Bench::new();
+    let (say, waits_in_vain) = std::sync::mpsc::channel();
+    (0..2).for_each(|_| say.send(true).unwrap());
+    let holder = BTreeMap::from([("a".to_owned(), "1".to_owned())]);
+    let held = if is_held { VecDeque::from([holder.clone(), holder]) } else { VecDeque::new() };
+    let log = Contended { writer: bench.writer(), waits_in_vain, held };
+    let (callers, acceptance) = (Callers::default(), Acceptance::default());
+    let (queue, messages) = tokio::sync::mpsc::unbounded_channel();
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    let caller = callers.key(permit().principal());
+    let place = Room::new(1).take(caller, 1).unwrap();
+    let entry = Entry::new(
+        permit().scope().clone(),
+        permit().principal().clone(),
+        crate::model::Draft::Event(draft(1, IdOrigin::Client)),
+        [0; 16],
+    );
+    queue.send(Message::Append(Submission::new(caller, vec![entry], reply, place))).ok().unwrap();
+    queue.send(Message::Close).ok().unwrap();
+    let bounds = BatchBounds { entries: 4, bytes: 1 << 20 };
+    commit::run(log, Queue::new(messages, bounds, callers), acceptance.clone());
+    assert!(matches!(answer.blocking_recv().unwrap().0, Err(IngestError::Unavailable(_))));
+    assert_eq!(acceptance.has_failed(), !is_held);
+}
+
 async fn until(condition: impl Fn() -> bool) {
     let waiting = async {
         while !condition() {
@@ -428,7 +465,7 @@ struct RolledBack {
 }
 
 impl Log for RolledBack {
-    fn append(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
+    fn append(&mut self, batch: &[&[Entry]]) -> Result<Appended, StoreError> {
         let _ = self.gate.recv();
         self.appends.fetch_add(1, Ordering::Relaxed);
         match batch.iter().flat_map(|entries| entries.iter()).any(|entry| entry.scope.tenant() == "back") {

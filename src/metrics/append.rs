@@ -72,7 +72,7 @@ impl AppendMetrics {
     fn register_commits(&self, registry: &mut Registry) {
         let help = "How long the transaction of a batch took, whether it was stored or not";
         registry.register_with_unit("append_commit_duration", help, Unit::Seconds, self.commit.clone());
-        let help = "Transactions that failed; each is tried again on a new connection, or in parts";
+        let help = "Transactions that failed, but for those of logs that went back; many are tried again";
         registry.register("append_commit_failures", help, self.commit_failures.clone());
         let help =
             "Append workers that wait for a database which does not answer, for longer than any call of it may take";

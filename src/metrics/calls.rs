@@ -133,6 +133,11 @@ impl CallMetrics {
         self.by_path.get(path).unwrap_or(&self.other).ended(code, duration);
     }
 
+    /// There may be errors of that reason.
+    pub(super) fn expect_failure(&self, reason: &'static str) {
+        drop(self.failed.get_or_create(&[("reason", reason)]));
+    }
+
     /// A call has ended with an error of that reason, which is from a closed set.
     pub fn failed(&self, reason: &'static str) {
         self.failed.get_or_create(&[("reason", reason)]).inc();

@@ -35,12 +35,14 @@ struct Inner {
 
 impl Metrics {
     /// All zero. `methods` are the paths of the calls that are told apart, as in `/package.Service/Method`; all others
-    /// count as one.
-    pub fn new(methods: impl IntoIterator<Item = String>) -> Self {
+    /// count as one. `reasons` are those of errors: their series are there from the start, because an alert does not see the first
+    /// of a series that begins with it.
+    pub fn new(methods: impl IntoIterator<Item = String>, reasons: impl IntoIterator<Item = &'static str>) -> Self {
         let mut registry = Registry::with_prefix("auditlog");
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "Which version runs", version);
         let calls = CallMetrics::register(&mut registry, methods);
+        reasons.into_iter().for_each(|reason| calls.expect_failure(reason));
         let append = AppendMetrics::register(&mut registry);
         let reads = ReadMetrics::register(&mut registry);
         Self(Arc::new(Inner { registry, calls, append, reads }))
@@ -72,7 +74,7 @@ impl Metrics {
 /// For whoever counts and is not watched.
 impl Default for Metrics {
     fn default() -> Self {
-        Self::new([])
+        Self::new([], [])
     }
 }
 

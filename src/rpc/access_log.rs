@@ -134,7 +134,8 @@ impl Drop for Line {
 }
 
 fn method(uri: &Uri) -> &str {
-    uri.path().get(..MAX_METHOD_BYTES).unwrap_or_else(|| uri.path())
+    let path = uri.path();
+    &path[..path.floor_char_boundary(MAX_METHOD_BYTES)]
 }
 
 fn code_in(headers: &HeaderMap) -> Option<Code> {
@@ -229,5 +230,17 @@ fn code_at_end<D, E>(frame: &Option<Result<Frame<D>, E>>) -> Option<(Code, Optio
             frame.trailers_ref().map(|trailers| (code_in(trailers).unwrap_or(Code::Unknown), Some(trailers)))
         }
         Some(Err(_)) | None => Some((Code::Unknown, None)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_method_is_cut_where_a_character_begins() {
+        for (path, expected) in [("/a/b".to_owned(), 4), (format!("/{}", "é".repeat(500)), 127)] {
+            assert_eq!(method(&path.parse().unwrap()).len(), expected, "{path}");
+        }
     }
 }

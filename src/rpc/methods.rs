@@ -1,9 +1,9 @@
-//! Which methods there are, as the contract tells.
+//! Which methods and reasons of errors there are, as the contract tells.
 
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 
-use crate::proto;
+use crate::proto::{self, auditlog::v1::ErrorReason};
 
 /// The path of each method that is served: ours, and those of the health and the reflection service.
 pub fn paths() -> Vec<String> {
@@ -14,6 +14,11 @@ pub fn paths() -> Vec<String> {
         tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
     ];
     sets.into_iter().flat_map(paths_in).collect()
+}
+
+/// What the details of an error may give as its reason.
+pub fn error_reasons() -> impl Iterator<Item = &'static str> {
+    ErrorReason::all().map(ErrorReason::reason)
 }
 
 fn paths_in(set: &[u8]) -> Vec<String> {

@@ -63,7 +63,7 @@ use crate::{
 };
 
 pub use listener::{Tls, TlsError, TlsFiles};
-pub use methods::paths as method_paths;
+pub use methods::{error_reasons, paths as method_paths};
 pub use origin::Origins;
 pub use traffic::Traffic;
 

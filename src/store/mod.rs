@@ -38,7 +38,7 @@ mod tree;
 mod types;
 mod walk;
 
-pub use append::{EpochState, Outcome, Writer};
+pub use append::{Appended, EpochState, Writer};
 pub use audit::{AfterRow, AuditPage, AuditReader, AuditRow, NoteOnEvent, StoredHead, StoredTile};
 pub use error::StoreError;
 pub use events::{EventPage, PageBounds, StoredEvent};

@@ -97,6 +97,8 @@ async fn counts_what_happens(#[values(Backend::Sqlite, Backend::Postgres)] backe
     while value(&text, "auditlog_append_queue_events") != 0.0 {
         text = app.metrics().await;
     }
+    // Before the first of them, which an alert would not see otherwise.
+    assert!(text.contains("auditlog_failed_calls_total{reason=\"LOG_ROLLED_BACK\"} 0\n"), "{text}");
     let record =
         |code| format!(r#"auditlog_calls_total{{method="auditlog.v1.AuditLogService/RecordEvent",code="{code}"}}"#);
     for (series, expected) in [

@@ -13,7 +13,10 @@ use std::{
 
 use auditlog::{
     config::Config,
-    proto::auditlog::v1::{Event, EventFilter, ListEventsResponse, audit_log_service_client::AuditLogServiceClient},
+    proto::auditlog::v1::{
+        BatchRecordEventsRequest, Event, EventFilter, ListEventsResponse,
+        audit_log_service_client::AuditLogServiceClient,
+    },
 };
 use hyper_util::rt::TokioIo;
 use prost::Message as _;
@@ -211,6 +214,22 @@ async fn calls_go_through_with_the_claims_of_the_gateway(
     assert_error(denied, Code::PermissionDenied, "PERMISSION_MISSING");
     // Health needs no caller.
     HealthClient::new(gateway.channel().await).check(HealthCheckRequest::default()).await.unwrap();
+}
+
+/// Else a caller would retry for ever what will never be taken.
+#[tokio::test]
+async fn what_is_wrong_with_a_large_request_is_told_in_full() {
+    let app = TestApp::start(Backend::Sqlite).await;
+    let Some(gateway) = Gateway::before(&app) else { return };
+    let wrong = Event { event_time: None, ..Default::default() };
+    let requests = (0..200).map(|_| item("", wrong.clone(), "no id of mine")).collect();
+    let batch = BatchRecordEventsRequest { parent: T.to_owned(), requests };
+    let refused = gateway.client().await.batch_record_events(with_credentials(batch, PLATFORM)).await;
+    let refused = assert_error(refused, Code::InvalidArgument, "FIELD_INVALID");
+    assert!(refused.details().len() > 4000, "{}", refused.details().len());
+    let huge = item(T, Event { message: "x".repeat(9 << 20), ..event("k", "1") }, "");
+    let refused = gateway.client().await.record_event(with_credentials(huge, PLATFORM)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
 }
 
 #[rstest]

@@ -25,7 +25,7 @@ const STEP_BYTES: usize = 64 * 1024;
 pin_project! {
     /// A request that is handed on once all of it is there, without trailers. tonic decodes a message as soon as it is whole, and
     /// then waits for the end of the stream: what a caller leaves open would lie there decoded, which can take hundreds of
-    /// times of its bytes. One that says itself that it is too large is handed on at once, because tonic refuses it for that.
+    /// times of its bytes. One that says itself that it is larger than any may be is handed on at once: tonic refuses it for that.
     pub(super) struct Whole {
         #[pin]
         body: Body,
@@ -63,6 +63,8 @@ impl Meter {
 
     /// In steps that grow with what there is, so that they stay few; where there is no room for one, with what it takes.
     fn cover(&mut self, needed: usize) -> Result<(), Failure> {
+        // Room is counted in KiB: what is paid for should be covered.
+        let needed = needed.next_multiple_of(1024);
         let step = needed.max(self.covered / 4).max(STEP_BYTES);
         let taken = [step, needed].into_iter().find_map(|step| Some((step, self.take(step)?)));
         let busy =

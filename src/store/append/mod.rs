@@ -41,6 +41,15 @@ use super::{
 /// What becomes of one caller's entries.
 pub type Outcome = Result<Vec<Receipt>, Rejection>;
 
+/// What becomes of a batch.
+#[derive(Debug)]
+pub struct Appended {
+    /// Of each submission.
+    pub outcomes: Vec<Outcome>,
+    /// How many events and notes were stored. Those that were stored before, with the same ids, are none of them.
+    pub stored: usize,
+}
+
 /// How often a batch is written the careful way before it is given up. With the heads locked it fails only where two
 /// replicas begin the same log at once.
 const CAREFUL_ATTEMPTS: usize = 3;
@@ -99,15 +108,15 @@ impl Writer {
     /// # Errors
     /// [`StoreError::OutcomeUnknown`] if the commit may have happened; after any other error it has not. Appending the
     /// same entries again is safe after either, and answers truly: a writer that failed looks up the ids first.
-    pub fn append(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
+    pub fn append(&mut self, batch: &[&[Entry]]) -> Result<Appended, StoreError> {
         self.target.require_in_place()?;
         let appended = match self.append_once(batch) {
             Err(StoreError::Refused(_)) if self.makes_months() => self.append_once(batch),
             appended => appended,
         };
         // A file that is gone now may have been gone at the commit.
-        let still_there = |outcomes| match self.target.require_in_place() {
-            Ok(()) => Ok(outcomes),
+        let still_there = |appended| match self.target.require_in_place() {
+            Ok(()) => Ok(appended),
             Err(error) => Err(StoreError::OutcomeUnknown(error.to_string())),
         };
         appended.and_then(still_there).inspect_err(|error| {
@@ -118,7 +127,7 @@ impl Writer {
         })
     }
 
-    fn append_once(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
+    fn append_once(&mut self, batch: &[&[Entry]]) -> Result<Appended, StoreError> {
         match self.memory.take(batch) {
             Some(known) => match self.append_from_memory(batch, known) {
                 Err(Failed::Conflict(_) | Failed::Taken(_)) => {
@@ -169,7 +178,7 @@ impl Writer {
         began.map_err(Failed::into_error)
     }
 
-    fn append_from_memory(&mut self, batch: &[&[Entry]], known: Known) -> Result<Vec<Outcome>, Failed> {
+    fn append_from_memory(&mut self, batch: &[&[Entry]], known: Known) -> Result<Appended, Failed> {
         let Self { connection, clock, rules, .. } = self;
         let mut plan = Plan::new(known, rules, clock.now());
         let outcomes = plan.submit_all(batch);
@@ -183,11 +192,12 @@ impl Writer {
             }
         }
         count(&self.metrics, &plan);
+        let stored = plan.placed.len();
         self.memory.keep(plan);
-        Ok(outcomes)
+        Ok(Appended { outcomes, stored })
     }
 
-    fn append_carefully(&mut self, batch: &[&[Entry]]) -> Result<Vec<Outcome>, StoreError> {
+    fn append_carefully(&mut self, batch: &[&[Entry]]) -> Result<Appended, StoreError> {
         let Self { connection, clock, rules, memory, metrics, .. } = self;
         let mut attempt = 0;
         loop {
@@ -203,8 +213,9 @@ impl Writer {
             match written {
                 Ok((outcomes, plan)) => {
                     count(metrics, &plan);
+                    let stored = plan.placed.len();
                     memory.keep(plan);
-                    return Ok(outcomes);
+                    return Ok(Appended { outcomes, stored });
                 }
                 Err(Failed::Conflict(_) | Failed::Taken(_)) if attempt < CAREFUL_ATTEMPTS => {
                     metrics.append().conflict();
