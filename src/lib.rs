@@ -11,7 +11,7 @@
 //!
 //! `auditlog verify` takes another way, `cli -> verify -> store`, because it must not rely on what the service relies on.
 //!
-//! Imports run along these arrows only (`tests/layering.rs` enforces it). Each arrow is a change of type, so that a name
+//! Imports run along these arrows, and a few short cuts that `tests/layering.rs` lists, which enforces it. Each arrow is a change of type, so that a name
 //! tells how far the data has got: a protobuf request becomes a *draft* (validated), an *entry* (with where and by
 //! whom), a *placed* entry (with its leaf), a row; the way back gives a *receipt*.
 //!

@@ -8,12 +8,9 @@ use tracing::Instrument as _;
 use self::turns::{Turn, Turns};
 use crate::{
     auth::{Permit, Read},
-    model::{Actor, Callers, EventFilter, EventId, Order, PageQuery, Position},
+    model::{Actor, Callers, EventFilter, EventId, Order, PageQuery, Position, limits::PAGE_BYTES},
     store::{EventPage, PageBounds, Store, StoreError, StoredEvent},
 };
-
-/// The most bytes of a page, encoded: gRPC clients accept 4 MiB a message unless told otherwise.
-const PAGE_BYTES: usize = 7 * 512 * 1024;
 
 /// Answers questions about what was recorded. Clones share the store.
 #[derive(Clone)]

@@ -31,8 +31,8 @@ pub struct Annotate;
 #[derive(Clone, Copy, Debug)]
 pub struct Prove;
 
-/// That a principal may do `A` on one scope. Only [`Authorizer`] makes one, and every use case demands one, so that a
-/// forgotten check does not compile.
+/// That a principal may do `A` on one scope. Only this file makes one: [`Authorizer`] by its decisions, and `to_record_itself` for the
+/// service's own events. Every use case demands one, so that a forgotten check does not compile.
 #[derive(Clone, Debug)]
 pub struct Permit<A> {
     scope: Scope,

@@ -9,7 +9,7 @@ use crate::model::{Actor, ActorType, TextRule};
 
 use super::{
     authenticate::CredentialsError,
-    principal::{Grant, Principal},
+    principal::{Grant, MAX_NAME_BYTES, MAX_SUBJECT_BYTES, Principal},
 };
 
 /// Once: the caller's id, 1 to 256 printable ASCII characters.
@@ -23,15 +23,13 @@ pub const ROLES: &str = "x-audit-roles";
 /// Any number of times: permissions as `name@scope`, separated by commas.
 pub const PERMISSIONS: &str = "x-audit-permissions";
 
-const MAX_SUBJECT_LEN: usize = 256;
-const MAX_SUBJECT_NAME_LEN: usize = 512;
 /// The most characters of a grant that are repeated to the caller, so that what is wrong with it still fits in.
 const MAX_SHOWN_LEN: usize = 128;
 
 /// Reads the caller from the call's metadata.
 pub fn read(headers: &HeaderMap) -> Result<Principal, CredentialsError> {
     let id = single(headers, SUBJECT)?.ok_or(CredentialsError::Missing)?;
-    if id.is_empty() || id.len() > MAX_SUBJECT_LEN {
+    if id.is_empty() || id.len() > MAX_SUBJECT_BYTES {
         return Err(CredentialsError::invalid(SUBJECT, "must be 1 to 256 printable ASCII characters"));
     }
     Ok(Principal {
@@ -54,7 +52,7 @@ fn subject_name(headers: &HeaderMap) -> Result<String, CredentialsError> {
     let invalid = |problem: String| CredentialsError::invalid(SUBJECT_NAME, problem);
     let name = percent_decode_str(encoded).decode_utf8().ok().filter(|_| has_whole_escapes(encoded));
     let name = name.ok_or_else(|| invalid("must be percent-encoded UTF-8".into()))?;
-    TextRule::optional(MAX_SUBJECT_NAME_LEN).check(&name).map_err(|error| invalid(error.to_string()))?;
+    TextRule::optional(MAX_NAME_BYTES).check(&name).map_err(|error| invalid(error.to_string()))?;
     Ok(name.into_owned())
 }
 

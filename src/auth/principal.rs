@@ -4,6 +4,11 @@ use std::fmt;
 
 use crate::model::{Actor, NameError, Scope};
 
+/// The most bytes of a caller's id.
+pub const MAX_SUBJECT_BYTES: usize = 256;
+/// The most bytes of a caller's name.
+pub const MAX_NAME_BYTES: usize = 512;
+
 /// Who calls, as their credentials say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {

@@ -1,7 +1,7 @@
 //! The command line: what is asked for, and how it ends.
 //!
 //! Exit codes: 0 when all went well, 2 when the command line or the settings are wrong, 3 when `verify` has found something
-//! that does not hold, 1 for everything else.
+//! that does not hold, 130 and 143 when a signal ended the process at once, 1 for everything else.
 
 mod acknowledge;
 mod demo;

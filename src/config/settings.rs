@@ -403,7 +403,7 @@ table! {
         /// Exports at a time of one caller [default: 4]
         #[arg(long = "limits-caller-exports", value_name = "N", hide_short_help = true)]
         caller_exports: Limit,
-        /// Time for which an export's reader may take nothing before the export is ended [default: 1m]
+        /// Time for which an export's reader may keep the next piece waiting before the export is ended [default: 1m]
         #[arg(long = "limits-export-stall", value_name = "DURATION", hide_short_help = true)]
         export_stall: HumanDuration,
     }

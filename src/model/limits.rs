@@ -101,7 +101,7 @@ pub struct TrafficLimits {
     pub exports: usize,
     /// Exports at a time of one caller.
     pub caller_exports: usize,
-    /// Time for which an export's reader may take nothing.
+    /// Time for which an export's reader may keep the next piece waiting.
     pub export_stall: Duration,
 }
 
@@ -126,6 +126,9 @@ impl Default for TrafficLimits {
 
 /// How far ahead of the server's clock an event's time may be, for clocks that disagree: 5 minutes.
 pub const MAX_AHEAD_MILLIS: i64 = 5 * 60 * 1000;
+
+/// The most bytes of a page, encoded: gRPC clients accept 4 MiB a message unless told otherwise.
+pub const PAGE_BYTES: usize = 7 * 512 * 1024;
 
 /// Resource types with this prefix are the service's own.
 pub const RESERVED_TYPE_PREFIX: &str = "audit_";

@@ -55,11 +55,14 @@ pub struct NoteRules {
 impl NoteRules {
     /// Whether an event takes one more note than the `notes` it has.
     pub fn check(&self, resource_type: &str, erased: bool, notes: usize) -> Result<(), NoteRefusal> {
-        match () {
-            () if !self.resource_types.contains(resource_type) => Err(NoteRefusal::Type(resource_type.to_owned())),
-            () if erased => Err(NoteRefusal::Erased),
-            () if notes >= self.max_notes => Err(NoteRefusal::Full(notes)),
-            () => Ok(()),
+        if !self.resource_types.contains(resource_type) {
+            Err(NoteRefusal::Type(resource_type.to_owned()))
+        } else if erased {
+            Err(NoteRefusal::Erased)
+        } else if notes >= self.max_notes {
+            Err(NoteRefusal::Full(notes))
+        } else {
+            Ok(())
         }
     }
 }

@@ -13,14 +13,11 @@ use crate::{
     merkle::{
         CheckpointError, Hash, ProofError, TreeReader, prove_consistency, prove_inclusion, root_at, verify_inclusion,
     },
-    model::{EventId, NoteId, Scope, leaf::leaf_hash},
+    model::{EventId, NoteId, Scope, leaf::leaf_hash, limits::PAGE_BYTES},
     store::{LogHead, StoreError},
 };
 
 pub use signer::HeadSigner;
-
-/// The most bytes of a page's leaves: gRPC clients accept 4 MiB a message unless told otherwise.
-const PAGE_BYTES: usize = 7 * 512 * 1024;
 
 /// One tenant's log, as the store reads it over one connection.
 pub trait Log: TreeReader<Error = StoreError> {

@@ -77,8 +77,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database, makes it if it is not there, and brings its schema up to date. For a server that is away it
-    /// waits for a while.
+    /// Opens the database. If it shall migrate, it makes what is not there, and brings the schema up to date. For a server that is away
+    /// it waits for a while.
     pub fn open(settings: &StoreSettings, now: Timestamp) -> Result<Self, StoreError> {
         let mut target = Target::parse(&settings.url, settings.timeout)?;
         // Who shall make no tables makes no file either.

@@ -9,7 +9,7 @@ use super::{
     error::StoreError,
 };
 
-/// How far ahead the months are made: a service that cannot make any for two months still records.
+/// How far ahead the months are made: a service that cannot make any for three months still records.
 const AHEAD: chrono::Days = chrono::Days::new(92);
 
 define_sql_function! {

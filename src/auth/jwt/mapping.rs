@@ -8,14 +8,15 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    auth::{CredentialsError, Grant, Principal, policy::permission},
+    auth::{
+        CredentialsError, Grant, Principal,
+        policy::permission,
+        principal::{MAX_NAME_BYTES, MAX_SUBJECT_BYTES},
+    },
     model::{Actor, ActorType, TextRule},
 };
 
 use super::{AUTHORIZATION, ClaimNames, JwtConfig, error::JwtError};
-
-const MAX_SUBJECT_BYTES: usize = 256;
-const MAX_NAME_BYTES: usize = 512;
 
 /// Knows which claims mean what.
 pub(super) struct Mapping {

@@ -69,7 +69,10 @@ impl Decoder<'_> {
         let (time, now) = (rfc3339(id.time()), rfc3339(fresh.time()));
         self.refuse(
             path,
-            format_args!("must be at most 5 minutes ahead of the server's clock; it is {time}, there it is {now}"),
+            format_args!(
+                "must be at most {} minutes ahead of the server's clock; it is {time}, there it is {now}",
+                MAX_AHEAD_MILLIS / 60_000
+            ),
         );
         None
     }

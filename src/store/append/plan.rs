@@ -175,7 +175,8 @@ impl<'a> Plan<'a> {
         let (event, check) = self.noted(entry, draft.event_id).ok_or(Rejection::EventNotFound)?;
         let log = log(&self.logs, entry);
         if let Some((event_id, note)) = log.known.notes.get(&draft.id) {
-            let same = same_note(*event_id, note, draft);
+            let text = note.body.as_ref().map(|body| body.text.as_str());
+            let same = same_note(*event_id, text, draft);
             return same
                 .then(|| NoteReceipt { event, note: note.clone() })
                 .ok_or(Rejection::NoteDiffers { id: draft.id });
@@ -206,7 +207,7 @@ impl<'a> Plan<'a> {
     fn repeated_note(&self, event: EventName, at: usize, draft: &NoteDraft) -> Result<NoteReceipt, Rejection> {
         let Placed { entry, seal } = &self.placed[at];
         match &entry.draft {
-            Draft::Note(first) if first.event_id == draft.event_id && first.text == draft.text => {
+            Draft::Note(first) if same_note(first.event_id, Some(&first.text), draft) => {
                 Ok(NoteReceipt { event, note: note(entry, first, seal) })
             }
             _ => Err(Rejection::NoteDiffers { id: draft.id }),
@@ -335,6 +336,7 @@ fn same_as_placed(placed: &Entry, entry: &Entry, draft: &EventDraft) -> bool {
     placed.scope == entry.scope && first.action == draft.action && draft.tells(&first.content)
 }
 
-fn same_note(event_id: EventId, stored: &UpdateNote, draft: &NoteDraft) -> bool {
-    event_id == draft.event_id && stored.body.as_ref().is_none_or(|body| body.text == draft.text)
+/// Of a note that was erased nobody knows the text.
+fn same_note(event_id: EventId, text: Option<&str>, draft: &NoteDraft) -> bool {
+    event_id == draft.event_id && text.is_none_or(|text| text == draft.text)
 }
