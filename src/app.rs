@@ -300,7 +300,11 @@ async fn finish(ingest: &Ingest, workers: Workers) -> Result<(), AppError> {
     let joined = workers.join().await;
     if let Err(Hung(workers)) = joined {
         let unanswered = ingest.waiting();
-        tracing::error!(workers, unanswered, "the database does not answer; what is unanswered may be stored or not");
+        tracing::error!(
+            workers,
+            unanswered,
+            "the database does not answer, or is too slow; what is unanswered may be stored or not"
+        );
     }
     Ok(joined?)
 }

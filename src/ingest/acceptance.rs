@@ -34,27 +34,47 @@ struct State {
 struct Failing {
     since: Instant,
     last: Instant,
+    /// Since when the next one has been tried, which may take longer than the hold.
+    tried: Option<Instant>,
 }
 
 impl Acceptance {
-    /// Notes how a batch, whose first attempt began at `begun`, went in the end. One that waited for what another session holds is not for
-    /// here.
-    pub(super) fn saw(&self, result: &Result<Appended, StoreError>, begun: Instant) {
-        let mut state = self.lock();
-        match result {
-            // Repeats, and what is turned down, are not written.
-            Ok(appended) if appended.stored > 0 => *state = State { stored: Some(Instant::now()), failing: None },
-            Err(StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_)) => {
-                let begun = state.stored.map_or(begun, |stored| begun.max(stored));
-                state.failing = Some(Failing::more(state.failing, begun, Instant::now()));
-            }
-            _ => (),
+    /// Notes that a batch is going to be tried.
+    pub(super) fn begins(&self) {
+        if let Some(failing) = &mut self.lock().failing {
+            failing.begin(Instant::now());
         }
     }
 
-    /// Whether it takes nothing. While it is being tried, which may take longer than the hold, what was known stands.
-    pub(super) fn is_refused(&self, is_tried: bool) -> bool {
-        self.lock().failing.is_some_and(|failing| failing.is_proof(Instant::now(), is_tried))
+    /// Notes how a batch, whose first attempt began at `begun`, went in the end. One that waited for what another session holds is not for
+    /// here.
+    pub(super) fn saw(&self, result: &Result<Appended, StoreError>, begun: Instant) {
+        match result {
+            // Repeats, and what is turned down, are not written.
+            Ok(appended) if appended.stored > 0 => {
+                *self.lock() = State { stored: Some(Instant::now()), failing: None };
+            }
+            Err(StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_) | StoreError::Unusable(_)) => {
+                self.failed(begun);
+            }
+            _ => {
+                if let Some(failing) = &mut self.lock().failing {
+                    failing.tried = None;
+                }
+            }
+        }
+    }
+
+    /// Notes that a batch, or what is left of it, was given up.
+    pub(super) fn failed(&self, begun: Instant) {
+        let mut state = self.lock();
+        let begun = state.stored.map_or(begun, |stored| begun.max(stored));
+        state.failing = Some(Failing::more(state.failing, begun, Instant::now()));
+    }
+
+    /// Whether it takes nothing.
+    pub(super) fn is_refused(&self) -> bool {
+        self.lock().failing.is_some_and(|failing| failing.is_proof(Instant::now()))
     }
 
     #[cfg(test)]
@@ -70,11 +90,20 @@ impl Acceptance {
 impl Failing {
     fn more(before: Option<Self>, begun: Instant, now: Instant) -> Self {
         let lasting = before.filter(|before| begun.saturating_duration_since(before.last) < LASTING);
-        Self { since: lasting.map_or(begun, |before| before.since), last: now }
+        Self { since: lasting.map_or(begun, |before| before.since), last: now, tried: None }
     }
 
-    fn is_proof(self, now: Instant, is_tried: bool) -> bool {
-        self.last.duration_since(self.since) >= PROOF && (is_tried || now.duration_since(self.last) < HOLD)
+    /// The first that is tried within the hold prolongs it.
+    fn begin(&mut self, now: Instant) {
+        if now.duration_since(self.last) < HOLD {
+            self.tried.get_or_insert(now);
+        }
+    }
+
+    fn is_proof(self, now: Instant) -> bool {
+        let is_held = now.duration_since(self.last) < HOLD;
+        let is_tried = self.tried.is_some_and(|tried| now.duration_since(tried) < LASTING);
+        self.last.duration_since(self.since) >= PROOF && (is_held || is_tried)
     }
 }
 
@@ -88,15 +117,21 @@ mod tests {
         let at = |seconds: f64| begin + Duration::from_secs_f64(seconds);
         let more = |before, seconds| Failing::more(before, at(seconds), at(seconds));
         let once = more(None, 0.0);
-        assert!(!once.is_proof(at(0.0), false) && !once.is_proof(at(5.0), true), "it has come once");
+        assert!(!once.is_proof(at(0.0)) && !once.is_proof(at(5.0)), "it has come once");
         let soon = more(Some(once), 1.9);
-        assert!(!soon.is_proof(at(3.0), true));
+        assert!(!soon.is_proof(at(3.0)));
         let again = more(Some(soon), 2.0);
-        assert!(again.is_proof(at(2.0), false) && again.is_proof(at(11.9), false));
-        assert!(!again.is_proof(at(12.0), false), "it has not been tried for long");
-        assert!(again.is_proof(at(300.0), true), "it takes long to fail");
-        assert!(more(Some(again), 61.0).is_proof(at(61.0), false), "and then it failed as before");
-        assert!(!more(Some(again), 62.0).is_proof(at(62.0), false), "a minute later it may be another trouble");
+        assert!(again.is_proof(at(2.0)) && again.is_proof(at(11.9)));
+        assert!(!again.is_proof(at(12.0)), "it has not been tried for long");
+        assert!(more(Some(again), 61.0).is_proof(at(61.0)), "and then it failed as before");
+        assert!(!more(Some(again), 62.0).is_proof(at(62.0)), "a minute later it may be another trouble");
+        let mut tried = again;
+        tried.begin(at(11.0));
+        tried.begin(at(11.5));
+        assert!(tried.is_proof(at(70.9)) && !tried.is_proof(at(71.0)), "it takes long to fail");
+        let mut late = again;
+        late.begin(at(12.0));
+        assert!(!late.is_proof(at(12.0)), "it was not proof any more");
     }
 
     #[test]
@@ -106,10 +141,10 @@ mod tests {
         let acceptance = Acceptance::default();
         let full = || Err(StoreError::Unavailable("full".to_owned()));
         acceptance.saw(&full(), begun);
-        assert!(acceptance.is_refused(false));
+        assert!(acceptance.is_refused());
         acceptance.saw(&Ok(Appended { outcomes: Vec::new(), stored: 1 }), begun);
         acceptance.saw(&full(), begun);
-        assert!(!acceptance.is_refused(false));
+        assert!(!acceptance.is_refused());
     }
 
     #[test]

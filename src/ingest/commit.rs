@@ -83,6 +83,7 @@ impl<L: Log> Worker<L> {
     /// Appends a batch. Where it fails because somebody else holds some of its logs, the others go on by themselves.
     fn commit(&mut self, batch: Vec<Submission>) -> Left {
         let begun = Instant::now();
+        self.acceptance.begins();
         match self.log.append(&entries(&batch)) {
             Err(error @ StoreError::Unavailable(_)) if self.is_held(&batch, &error) => self.commit_apart(batch),
             Err(error @ (StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_))) => {
@@ -155,6 +156,7 @@ impl<L: Log> Worker<L> {
         let mut is_there = true;
         while let Some(part) = parts.pop() {
             if !is_there || begun.elapsed() >= SIFTING {
+                self.acceptance.failed(begun);
                 fail(&error, part);
                 continue;
             }

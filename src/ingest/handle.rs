@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::spawn_blocking,
+};
 
 use crate::{
     auth::{Annotate, Permit, Record},
@@ -85,10 +88,10 @@ pub struct Ingest {
 /// The threads that append, each with its pulse.
 pub struct Workers(Vec<(thread::JoinHandle<()>, Pulse)>);
 
-/// Workers that were not waited for any longer: they stand still in the store.
+/// Workers that were not waited for any longer: the store keeps them waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "append workers ({0}) still wait for a database that does not answer, or takes nothing: what they were given may be stored or \
+    "append workers ({0}) still wait for a database that does not answer, takes nothing or is too slow: what they were given may be stored or \
      not; who got no receipt for it can send it again with the same ids"
 )]
 pub struct Hung(pub usize);
@@ -98,14 +101,17 @@ impl Workers {
     /// take: each batch that waits in vain would add to it. Call [`Ingest::close`] first.
     pub async fn join(self) -> Result<(), Hung> {
         let (mut hung, begun) = (0, Instant::now());
-        for (worker, pulse) in self.0 {
+        let join = |(worker, pulse): (thread::JoinHandle<()>, _)| (spawn_blocking(|| worker.join()), pulse);
+        // All at once: who waits for one must know of the others that they have ended.
+        for (mut worker, pulse) in self.0.into_iter().map(join).collect::<Vec<_>>() {
             tokio::select! {
-                joined = tokio::task::spawn_blocking(|| worker.join()) => {
+                biased;
+                joined = &mut worker => {
                     if !matches!(joined, Ok(Ok(()))) {
                         tracing::error!("an append worker ended in a panic");
                     }
                 }
-                () = pulse.hung_or_late(begun) => hung += 1,
+                () = pulse.hung_or_late(begun) => hung += usize::from(!worker.is_finished()),
             }
         }
         if hung == 0 { Ok(()) } else { Err(Hung(hung)) }
@@ -177,7 +183,7 @@ impl Ingest {
 
     /// Whether the store takes nothing: for seconds each batch has failed, and the last did so a moment ago.
     pub fn is_refused(&self) -> bool {
-        self.acceptance.is_refused(self.pulses.iter().any(Pulse::is_busy))
+        self.acceptance.is_refused()
     }
 
     /// How many workers hang in the store.

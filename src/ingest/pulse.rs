@@ -38,11 +38,6 @@ impl Pulse {
         self.lock().is_some_and(|since| since.elapsed() >= self.patience)
     }
 
-    /// Whether the worker is in a call of the log.
-    pub(super) fn is_busy(&self) -> bool {
-        self.lock().is_some()
-    }
-
     /// Waits until it is hung, or as much time has passed since `begun`.
     pub(super) async fn hung_or_late(&self, begun: Instant) {
         while !self.is_hung() && begun.elapsed() < self.patience {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use auditlog::proto::auditlog::v1::Order;
+use futures_util::future::join_all;
 use rstest::rstest;
 
 use crate::{harness::*, sql::Sql};
@@ -71,11 +72,21 @@ async fn a_clock_that_jumps_beyond_the_months_that_were_made_sinks_nothing() {
     app.record(&root, T, at(event("k", "1"), MARCH_2024)).await.unwrap();
     app.clock.set_millis(YEAR_2031);
     app.record(&root, T, at(event("k", "1"), YEAR_2031)).await.unwrap();
-    app.clock.set_millis(YEAR_2031 + 366 * DAY);
-    let batch = (0..20).map(|_| item("", at(event("k", "1"), YEAR_2031 + 366 * DAY), "")).collect();
+    // Large enough for a COPY.
+    let next_year = YEAR_2031 + 366 * DAY;
+    app.clock.set_millis(next_year);
+    let batch = (0..500).map(|_| item("", at(event("k", "1"), next_year), "")).collect();
     app.batch(&root, T, batch).await.unwrap();
+    assert_eq!(app.walk(&root, list(T)).await.len(), 502);
+    // Of several writers each finds the same month missing.
+    let later = next_year + 366 * DAY;
+    app.clock.set_millis(later);
+    let tenants: Vec<String> = (0..20).map(|n| format!("tenants/t{n}")).collect();
+    let all = tenants.iter().map(|tenant| app.record(&root, tenant, at(event("k", "1"), later)));
+    for recorded in join_all(all).await {
+        recorded.unwrap();
+    }
     assert_whole(&bounds(&mut Sql::open(&database)));
-    assert_eq!(app.walk(&root, list(T)).await.len(), 22);
 }
 
 #[tokio::test]

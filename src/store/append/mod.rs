@@ -111,9 +111,10 @@ impl Writer {
     pub fn append(&mut self, batch: &[&[Entry]]) -> Result<Appended, StoreError> {
         self.target.require_in_place()?;
         let appended = match self.append_once(batch) {
-            Err(StoreError::Refused(_)) if self.makes_months() => self.append_once(batch),
+            Err(Failed::NoMonth(missing)) => self.make_months(&missing).and_then(|()| self.append_once(batch)),
             appended => appended,
         };
+        let appended = appended.map_err(Failed::into_error);
         // A file that is gone now may have been gone at the commit.
         let still_there = |appended| match self.target.require_in_place() {
             Ok(()) => Ok(appended),
@@ -127,26 +128,27 @@ impl Writer {
         })
     }
 
-    fn append_once(&mut self, batch: &[&[Entry]]) -> Result<Appended, StoreError> {
+    fn append_once(&mut self, batch: &[&[Entry]]) -> Result<Appended, Failed> {
         match self.memory.take(batch) {
             Some(known) => match self.append_from_memory(batch, known) {
                 Err(Failed::Conflict(_) | Failed::Taken(_)) => {
                     self.metrics.append().conflict();
                     self.append_carefully(batch)
                 }
-                Err(Failed::Store(error)) => Err(error),
-                Ok(outcomes) => Ok(outcomes),
+                appended => appended,
             },
             None => self.append_carefully(batch),
         }
     }
 
-    /// Whether months were missing and are there now. They are made ahead once a day, but a machine may have slept for longer than
-    /// they last.
-    fn makes_months(&mut self) -> bool {
-        let AnyConnection::Postgres(connection) = &mut self.connection else { return false };
-        let made = partitions::make_on(connection, self.clock.now());
-        made.inspect_err(|error| tracing::warn!(%error, "cannot make the months to come")).is_ok_and(|made| made > 0)
+    /// Makes months that are missing, if nobody else has meanwhile. They are made ahead once a day, but a machine may have slept for
+    /// longer than they last.
+    fn make_months(&mut self, missing: &str) -> Result<(), Failed> {
+        tracing::warn!(missing, "making the months to come");
+        match &mut self.connection {
+            AnyConnection::Sqlite(_) => Ok(()),
+            AnyConnection::Postgres(connection) => Ok(partitions::make_on(connection, self.clock.now())?),
+        }
     }
 
     /// Which of `tenants` somebody else holds the log of at the moment, and who, by a name that tells one from another. No log is
@@ -197,7 +199,7 @@ impl Writer {
         Ok(Appended { outcomes, stored })
     }
 
-    fn append_carefully(&mut self, batch: &[&[Entry]]) -> Result<Appended, StoreError> {
+    fn append_carefully(&mut self, batch: &[&[Entry]]) -> Result<Appended, Failed> {
         let Self { connection, clock, rules, memory, metrics, .. } = self;
         let mut attempt = 0;
         loop {
@@ -220,7 +222,7 @@ impl Writer {
                 Err(Failed::Conflict(_) | Failed::Taken(_)) if attempt < CAREFUL_ATTEMPTS => {
                     metrics.append().conflict();
                 }
-                Err(failed) => return Err(failed.into_error()),
+                Err(failed) => return Err(failed),
             }
         }
     }

@@ -15,6 +15,8 @@ pub(super) enum Failed {
     Conflict(String),
     /// Nothing was stored: an id is taken. Who looks first may succeed, unless it is taken by what cannot be seen.
     Taken(String),
+    /// Nothing was stored: PostgreSQL has no partition for a row. Who makes the months first may succeed.
+    NoMonth(String),
     /// Anything else.
     Store(StoreError),
 }
@@ -27,10 +29,16 @@ impl From<StoreError> for Failed {
 
 impl From<DieselError> for Failed {
     fn from(error: DieselError) -> Self {
-        use DatabaseErrorKind::{SerializationFailure, UniqueViolation};
+        use DatabaseErrorKind::{CheckViolation, SerializationFailure, UniqueViolation};
         match &error {
             DieselError::DatabaseError(SerializationFailure, _) => Self::Conflict(error.to_string()),
             DieselError::DatabaseError(UniqueViolation, _) => Self::Taken(error.to_string()),
+            // As of a CHECK, which would be named.
+            DieselError::DatabaseError(CheckViolation, of)
+                if of.table_name().is_some() && of.constraint_name().is_none() =>
+            {
+                Self::NoMonth(error.to_string())
+            }
             _ => Self::Store(error.into()),
         }
     }
@@ -41,7 +49,7 @@ impl Failed {
     /// in the way then, but what is stored.
     pub(super) fn into_error(self) -> StoreError {
         match self {
-            Self::Conflict(error) => StoreError::Unavailable(error),
+            Self::Conflict(error) | Self::NoMonth(error) => StoreError::Unavailable(error),
             Self::Taken(error) => StoreError::Refused(error),
             Self::Store(error) => error,
         }
