@@ -40,7 +40,7 @@ use crate::{
     config::{self, Config, ConfigError, Loaded, Settings},
     merkle::{CheckpointError, VerifierKey, is_of_tenant},
     model::{Printable, Scope},
-    telemetry::TelemetryError,
+    telemetry::{self, TelemetryError},
     verify::VerifyError,
 };
 
@@ -310,8 +310,11 @@ fn require_tenant(tenant: &str, key: Option<&VerifierKey>) -> Result<(), CliErro
 
 fn end(result: Result<(), CliError>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
-    // Not `eprintln!`, which panics when stderr is closed.
-    let _ = writeln!(io::stderr(), "auditlog: {}", one_line(&error));
+    let line = one_line(&error);
+    telemetry::briefly(move || {
+        // Not `eprintln!`, which panics when stderr is closed.
+        let _ = writeln!(io::stderr(), "auditlog: {line}");
+    });
     error.exit_code()
 }
 

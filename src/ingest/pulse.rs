@@ -16,6 +16,8 @@ use crate::{
 
 use super::commit::Log;
 
+/// What is queued has so long at least to be stored at the end: a short timeout of the database is none for all of it.
+const SHORTEST_DRAIN: Duration = Duration::from_secs(5);
 /// How often a worker is looked at by who waits for it to hang.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -38,9 +40,9 @@ impl Pulse {
         self.lock().is_some_and(|since| since.elapsed() >= self.patience)
     }
 
-    /// Waits until it is hung, or as much time has passed since `begun`.
+    /// Waits until it is hung, or as much time, or what a queue takes, has passed since `begun`.
     pub(super) async fn hung_or_late(&self, begun: Instant) {
-        while !self.is_hung() && begun.elapsed() < self.patience {
+        while !self.is_hung() && begun.elapsed() < self.patience.max(SHORTEST_DRAIN) {
             time::sleep(LOOK_EVERY).await;
         }
     }

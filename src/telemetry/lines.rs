@@ -26,14 +26,20 @@ pub(super) fn to_stderr() -> (NonBlocking, WorkerGuard) {
     (lines, guard)
 }
 
-/// Writes what waits. Beside this thread, because the guard tells of its own failure on stdout, which may be as stuck as stderr.
+/// Writes what waits. The guard tells of its own failure on stdout, which may be as stuck as stderr.
 pub(super) fn finish(guard: WorkerGuard) {
+    briefly(move || drop(guard));
+}
+
+/// Does what may have to wait for whoever reads this process's output, and goes on without it where that takes too long. For the
+/// end of the process alone: the thread may be left behind.
+pub fn briefly(what: impl FnOnce() + Send + 'static) {
     let (done, ended) = mpsc::channel::<()>();
-    let finishing = thread::Builder::new().spawn(move || {
-        drop(guard);
+    let doing = thread::Builder::new().spawn(move || {
+        what();
         drop(done);
     });
-    if finishing.is_ok() {
+    if doing.is_ok() {
         // Done, or too late: there is nothing more to do about it.
         let _ = ended.recv_timeout(LAST_LINES);
     }

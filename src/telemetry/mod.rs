@@ -22,7 +22,7 @@ use tracing_subscriber::{
 use crate::config::{LogConfig, LogFormat};
 
 pub use call_span::{begin_call, end_call};
-pub use lines::lost as lines_lost;
+pub use lines::{briefly, lost as lines_lost};
 
 /// Why logging cannot begin.
 #[derive(Debug, thiserror::Error)]

@@ -304,6 +304,32 @@ fn there_are_file_descriptors_for_all_connections_that_may_come() {
     assert!(soft >= hard.min(1000), "{soft} of {hard}");
 }
 
+/// Fills the pipe that a process has under this descriptor, to the last byte.
+#[cfg(target_os = "linux")]
+fn fill(process: u32, descriptor: i32) {
+    let pipe = format!("of=/proc/{process}/fd/{descriptor}");
+    let filled =
+        Command::new("dd").env("LC_ALL", "C").args(["if=/dev/zero", &pipe, "bs=1", "oflag=nonblock"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&filled.stderr).contains("unavailable"), "{filled:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_start_that_fails_ends_though_nobody_reads_why() {
+    use std::os::fd::AsRawFd as _;
+
+    let database = Database::create(Backend::Sqlite);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (_reader, writer) = std::io::pipe().unwrap();
+    fill(std::process::id(), writer.as_raw_fd());
+    let mut command = auditlog(database.folder.path());
+    command.env("AUDITLOG_DATABASE_URL", &database.url);
+    command.env("AUDITLOG_LISTEN", taken.local_addr().unwrap().to_string());
+    let mut child = command.stderr(writer).spawn().unwrap();
+    let ended = tokio::task::spawn_blocking(move || child.wait().unwrap());
+    assert_eq!(timeout(PATIENCE, ended).await.expect("it waits for who reads it").unwrap().code(), Some(1));
+}
+
 /// A pipe takes 64 KiB, and what collects logs, with whatever comes on stdout, may stand still.
 #[cfg(target_os = "linux")]
 #[tokio::test]
@@ -329,11 +355,8 @@ async fn a_log_that_nobody_reads_holds_nobody_up() {
         }
     };
     timeout(PATIENCE, calls).await.unwrap();
-    // To the last byte; the log's next line is longer than what may be left.
-    let pipe = format!("of=/proc/{}/fd/2", child.id());
-    let filled =
-        Command::new("dd").env("LC_ALL", "C").args(["if=/dev/zero", &pipe, "bs=1", "oflag=nonblock"]).output().unwrap();
-    assert!(String::from_utf8_lossy(&filled.stderr).contains("unavailable"), "{filled:?}");
+    // The log's next line is longer than what may be left.
+    fill(child.id(), 2);
     let terminated = Command::new("kill").arg(child.id().to_string()).status().unwrap();
     assert!(terminated.success());
     let ended = tokio::task::spawn_blocking(move || child.wait().unwrap());
