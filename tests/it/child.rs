@@ -139,6 +139,24 @@ impl ChildServer {
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
+    /// Stops it where it is, until `CONT`. On a busy machine the last thread stops some time after the signal.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+        #[cfg(target_os = "linux")]
+        while !self.has_stopped() {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Whether all threads stand still.
+    #[cfg(target_os = "linux")]
+    fn has_stopped(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let stats = threads.filter_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).ok());
+        // Behind the name, which is in parentheses.
+        stats.into_iter().all(|stat| stat.rsplit_once(") ").unwrap().1.starts_with('T'))
+    }
+
     /// `kill -9`, and the end of the process.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();

@@ -297,7 +297,7 @@ async fn a_replica_frozen_in_a_page_keeps_its_snapshot_for_seconds() {
     holder.run("BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE");
     let listed = read();
     let reader = until_locked(&mut sql, SERVICE).await;
-    frozen.signal("STOP");
+    frozen.freeze();
     holder.run("COMMIT");
     let mut until = async |count: &str, state: &str| {
         let query = format!(
@@ -327,7 +327,7 @@ async fn a_replica_frozen_in_a_migration_holds_up_the_others_for_seconds() {
     command.env("AUDITLOG_DATABASE_URL", &database.url).env("AUDITLOG_LISTEN", "127.0.0.1:0");
     let frozen = ChildServer::start(command);
     let session = until_locked(&mut sql, SERVICE).await;
-    frozen.signal("STOP");
+    frozen.freeze();
     holder.run("ROLLBACK");
     let query = format!("SELECT coalesce(max(state), '') AS value FROM pg_stat_activity WHERE pid = {session}");
     let start = Instant::now();

@@ -309,7 +309,7 @@ async fn a_replica_frozen_with_a_head_in_its_hand_holds_the_tenant_for_seconds()
     let mut client = client.clone();
     let noted = tokio::spawn(async move { client.add_update_note(Caller::root().call(request)).await });
     let stopped = until_session(&mut sql, "wait_event_type = 'Lock'").await;
-    frozen.signal("STOP");
+    frozen.freeze();
     let start = Instant::now();
     holder.run("COMMIT");
     // This very session: the replica may have others that it is frozen in.
@@ -349,7 +349,7 @@ async fn a_replica_frozen_in_a_copy_holds_ids_for_seconds_and_no_tenant() {
     ));
     let sent = send(batch.clone());
     let stopped = until_session(&mut sql, "wait_event_type = 'Lock' AND query LIKE 'COPY%'").await;
-    frozen.signal("STOP");
+    frozen.freeze();
     holder.run("ROLLBACK");
     let waits_for_rows = "state = 'active' AND wait_event = 'ClientRead' AND backend_xid IS NOT NULL";
     until_session(&mut sql, &format!("pid = {stopped} AND {waits_for_rows}")).await;
@@ -379,7 +379,7 @@ async fn a_replica_frozen_at_any_moment_comes_back() {
     let of_frozen: Vec<&Tally> = of_frozen.iter().collect();
     for calls in [37, 11] {
         soon(load.more(calls)).await;
-        frozen.signal("STOP");
+        frozen.freeze();
         for tenant in ["tenants/x", "tenants/y", "tenants/z"] {
             assert_recorded_soon(&other, tenant).await;
         }
