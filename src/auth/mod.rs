@@ -19,4 +19,4 @@ pub use authorize::{Annotate, Authorizer, ClaimWords, Denied, Export, NoteDecisi
 pub use jwt::{ClaimNames, JwtConfig};
 pub use peer::{Peer, Vouchers};
 pub use policy::{Policy, PolicyError, RoleSettings};
-pub use principal::{Grant, Principal};
+pub use principal::{Grant, MAX_SUBJECT_BYTES, Principal};

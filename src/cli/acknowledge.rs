@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     app::{self, Acknowledged, Acknowledgement},
+    auth::MAX_SUBJECT_BYTES,
     config::{
         Settings,
         settings::{DatabaseSettings, LogSettings},
@@ -29,7 +30,7 @@ pub(super) struct AcknowledgeArgs {
     #[arg(id = "tenant", long, value_name = "ID")]
     tenant: String,
     /// Who acknowledges it: the actor of the event that is recorded
-    #[arg(long, value_name = "SUBJECT", value_parser = text_of(256))]
+    #[arg(long, value_name = "SUBJECT", value_parser = text_of(MAX_SUBJECT_BYTES))]
     by: String,
     /// What has happened, for those who read the log
     #[arg(long, value_name = "TEXT", value_parser = text_of(2048))]

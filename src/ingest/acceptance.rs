@@ -57,11 +57,14 @@ impl Acceptance {
             Err(StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_) | StoreError::Unusable(_)) => {
                 self.failed(begun);
             }
-            _ => {
-                if let Some(failing) = &mut self.lock().failing {
-                    failing.tried = None;
-                }
-            }
+            _ => self.learned_nothing(),
+        }
+    }
+
+    /// Notes that the batch that was tried tells nothing of the store.
+    pub(super) fn learned_nothing(&self) {
+        if let Some(failing) = &mut self.lock().failing {
+            failing.tried = None;
         }
     }
 

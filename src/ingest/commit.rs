@@ -129,7 +129,11 @@ impl<L: Log> Worker<L> {
     }
 
     fn is_held(&mut self, batch: &[Submission], error: &StoreError) -> bool {
-        self.held.find(&mut self.log, batch, error)
+        let is_held = self.held.find(&mut self.log, batch, error);
+        if is_held {
+            self.acceptance.learned_nothing();
+        }
+        is_held
     }
 
     fn refuse_held(&mut self, batch: Vec<Submission>) -> Vec<Submission> {

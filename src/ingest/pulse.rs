@@ -40,7 +40,7 @@ impl Pulse {
         self.lock().is_some_and(|since| since.elapsed() >= self.patience)
     }
 
-    /// Waits until it is hung, or as much time, or what a queue takes, has passed since `begun`.
+    /// Waits until it is hung, or until a drain that began at `begun` has had its time.
     pub(super) async fn hung_or_late(&self, begun: Instant) {
         while !self.is_hung() && begun.elapsed() < self.patience.max(SHORTEST_DRAIN) {
             time::sleep(LOOK_EVERY).await;

@@ -1,0 +1,176 @@
+//! Logs that stand apart from the others of a batch, because another session holds them or they went back.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use rstest::rstest;
+
+use crate::{
+    ingest::{
+        Ingest, IngestError, IngestSettings,
+        acceptance::Acceptance,
+        batch::{BatchBounds, Message, Queue, Submission},
+        commit::{self, Log},
+        room::Room,
+    },
+    model::{Callers, Entry, IdOrigin},
+    store::{Appended, StoreError, Writer},
+};
+
+use super::{Bench, EVER, draft, permit, permit_at, until};
+
+/// A log whose appends wait for a word whether somebody holds what they need, and which tells who does as it is told to.
+struct Contended {
+    writer: Writer,
+    waits_in_vain: std::sync::mpsc::Receiver<bool>,
+    held: VecDeque<BTreeMap<String, String>>,
+}
+
+impl Log for Contended {
+    fn append(&mut self, batch: &[&[Entry]]) -> Result<Appended, StoreError> {
+        match self.waits_in_vain.recv() {
+            Ok(true) => Err(StoreError::Unavailable("waited for a lock in vain".to_owned())),
+            _ => self.writer.append(batch),
+        }
+    }
+
+    fn reconnect(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn answers(&mut self) -> bool {
+        self.writer.answers()
+    }
+
+    fn held(&mut self, _: &[&str]) -> Result<BTreeMap<String, String>, StoreError> {
+        Ok(self.held.pop_front().unwrap_or_default())
+    }
+}
+
+/// Two logs are held, then free, and then one of them is in other hands: it does not sink the other one.
+#[tokio::test]
+async fn a_log_that_goes_into_other_hands_sinks_its_own_callers_alone() {
+    let bench = Bench::new();
+    let (say, waits_in_vain) = std::sync::mpsc::channel();
+    let held = |pairs: &[(&str, &str)]| pairs.iter().map(|(log, by)| ((*log).to_owned(), (*by).to_owned())).collect();
+    let held = VecDeque::from([held(&[("a", "1"), ("b", "1")]), held(&[]), held(&[("a", "2")])]);
+    let log = Contended { writer: bench.writer(), waits_in_vain, held };
+    let settings = IngestSettings { queue_events: 6, batch_events: 4, batch_bytes: 1 << 20, patience: Duration::ZERO };
+    let (ingest, workers) = Ingest::start([log], settings).unwrap();
+    let record = |tenant: &'static str, n| {
+        let ingest = ingest.clone();
+        tokio::spawn(async move { ingest.record(vec![(permit_at(tenant), draft(n, IdOrigin::Client))]).await })
+    };
+    let first = record("a", 0);
+    until(|| !ingest.is_running()).await;
+    let (of_a, of_b) = (record("a", 1), record("b", 2));
+    until(|| ingest.waiting() == 3).await;
+    for waits_in_vain in [false, true, true, false] {
+        say.send(waits_in_vain).unwrap();
+    }
+    first.await.unwrap().unwrap();
+    let refused = of_a.await.unwrap();
+    assert!(matches!(refused, Err(IngestError::Unavailable(_))), "{refused:?}");
+    of_b.await.unwrap().unwrap();
+    ingest.close();
+    // Whether the last call of the log took no time at all is not what this is about.
+    let _ = workers.join().await;
+    bench.assert_gapless(1).await;
+}
+
+/// Somebody's open transaction keeps one log; the store takes all others.
+#[rstest]
+#[case::held(true)]
+#[case::slow(false)]
+fn a_log_that_is_held_says_nothing_of_the_store(#[case] is_held: bool) {
+    let bench = Bench::new();
+    let (say, waits_in_vain) = std::sync::mpsc::channel();
+    (0..2).for_each(|_| say.send(true).unwrap());
+    let holder = BTreeMap::from([("a".to_owned(), "1".to_owned())]);
+    let held = if is_held { VecDeque::from([holder.clone(), holder]) } else { VecDeque::new() };
+    let log = Contended { writer: bench.writer(), waits_in_vain, held };
+    let (callers, acceptance) = (Callers::default(), Acceptance::default());
+    let (queue, messages) = tokio::sync::mpsc::unbounded_channel();
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    let caller = callers.key(permit().principal());
+    let place = Room::new(1).take(caller, 1).unwrap();
+    let entry = Entry::new(
+        permit().scope().clone(),
+        permit().principal().clone(),
+        crate::model::Draft::Event(draft(1, IdOrigin::Client)),
+        [0; 16],
+    );
+    queue.send(Message::Append(Submission::new(caller, vec![entry], reply, place))).ok().unwrap();
+    queue.send(Message::Close).ok().unwrap();
+    let bounds = BatchBounds { entries: 4, bytes: 1 << 20 };
+    commit::run(log, Queue::new(messages, bounds, callers), acceptance.clone());
+    assert!(matches!(answer.blocking_recv().unwrap().0, Err(IngestError::Unavailable(_))));
+    assert_eq!(acceptance.has_failed(), !is_held);
+}
+
+/// A log of which one tenant's part went back.
+struct RolledBack {
+    writer: Writer,
+    /// Each append waits for a word, until nobody is there to say one.
+    gate: std::sync::mpsc::Receiver<()>,
+    appends: Arc<AtomicUsize>,
+}
+
+impl Log for RolledBack {
+    fn append(&mut self, batch: &[&[Entry]]) -> Result<Appended, StoreError> {
+        let _ = self.gate.recv();
+        self.appends.fetch_add(1, Ordering::Relaxed);
+        match batch.iter().flat_map(|entries| entries.iter()).any(|entry| entry.scope.tenant() == "back") {
+            true => Err(StoreError::RolledBack { tenant: "back".to_owned(), what: String::new() }),
+            false => self.writer.append(batch),
+        }
+    }
+
+    fn reconnect(&mut self) -> Result<(), StoreError> {
+        self.writer.reconnect()
+    }
+
+    fn answers(&mut self) -> bool {
+        self.writer.answers()
+    }
+
+    fn held(&mut self, tenants: &[&str]) -> Result<BTreeMap<String, String>, StoreError> {
+        self.writer.held(tenants)
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_went_back_costs_the_others_of_a_batch_one_transaction() {
+    let bench = Bench::new();
+    let (open, gate) = std::sync::mpsc::channel();
+    let appends = Arc::<AtomicUsize>::default();
+    let log = RolledBack { writer: bench.writer(), gate, appends: Arc::clone(&appends) };
+    let settings = IngestSettings { queue_events: 20, batch_events: 10, batch_bytes: 1 << 20, patience: EVER };
+    let (ingest, workers) = Ingest::start([log], settings).unwrap();
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..10 {
+        let tenant = if n == 5 || n == 0 { "a" } else { "back" };
+        let mut call = Box::pin({
+            let ingest = ingest.clone();
+            async move { (tenant, ingest.record(vec![(permit_at(tenant), draft(n, IdOrigin::Client))]).await) }
+        });
+        assert!(futures_util::poll!(&mut call).is_pending());
+        calls.spawn(call);
+    }
+    ingest.close();
+    drop(open);
+    while let Some(call) = calls.join_next().await {
+        let (tenant, answer) = call.unwrap();
+        assert_eq!(matches!(answer, Err(IngestError::RolledBack { .. })), tenant == "back", "{answer:?}");
+    }
+    workers.join().await.unwrap();
+    // The first one's, that of all that waited meanwhile and what of it is not of that log, unless the worker came upon fewer at first.
+    assert!((2..=4).contains(&appends.load(Ordering::Relaxed)), "{appends:?}");
+    bench.assert_gapless(2).await;
+}
