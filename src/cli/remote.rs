@@ -176,7 +176,7 @@ pub(super) fn reachable(mut address: SocketAddr) -> SocketAddr {
 }
 
 /// Runs `work` on a runtime of its own.
-pub(super) fn block_on<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+pub(super) fn block_on<T, E: From<CliError>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     let runtime = runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(|error| CliError::Io("start the runtime", error))?.block_on(work)
 }

@@ -8,7 +8,7 @@ use crate::{
     store::{AfterRow, AuditPage, AuditReader, AuditRow, NoteOnEvent, StoreError, StoredHead, StoredTile},
 };
 
-use super::{Findings, LogReport, MAX_GAP, Recomputed, compare_with_saved, leaves, standing, tree::root_of};
+use super::{BrokenOff, Findings, LogReport, MAX_GAP, Recomputed, compare_with_saved, leaves, standing, tree::root_of};
 
 /// Why a log could not be verified.
 #[derive(Debug, thiserror::Error)]
@@ -29,46 +29,23 @@ pub struct Expected<'e> {
 
 /// Verifies the log of one tenant in the database at `url`, over one connection that cannot write. No statement may take
 /// longer than `timeout`. `progress` is told how many leaves have passed, and how many there are.
+///
+/// # Errors
+/// If the database cannot be had, or read to its end. Whatever stands in it is a finding.
 pub fn verify_database(
     url: &str,
     timeout: Duration,
     tenant: &str,
     expected: Expected<'_>,
     progress: impl FnMut(u64, u64),
-) -> Result<LogReport, VerifyError> {
-    let mut reader = AuditReader::open(url, timeout, tenant)?;
-    Ok(check(&mut reader, tenant, expected, progress)?)
-}
-
-/// Verifies the log of one tenant. `progress` is told how many leaves have passed, and how many there are.
-fn check(
-    reader: &mut AuditReader,
-    tenant: &str,
-    expected: Expected<'_>,
-    progress: impl FnMut(u64, u64),
-) -> Result<LogReport, StoreError> {
-    let Expected { saved, key } = expected;
-    let head = reader.head()?;
-    let mut check = DatabaseCheck {
-        reader,
-        log: format!("the log of tenants/{tenant}"),
-        epoch: standing::epoch(head.as_ref()),
-        size: head.as_ref().map_or(0, |head| u64::try_from(head.size).unwrap_or(0)),
-        tree: Recomputed::new(saved.map(|saved| saved.size)),
-        is_tree_lost: false,
-        next: 0,
-        window: Vec::new(),
-        last: String::new(),
-        report: LogReport { size: 0, root: [0; 32], events: 0, notes: 0, has_key: true, findings: Findings::default() },
-    };
-    check.walk(progress)?;
-    check.close_window()?;
-    if let Some(head) = head.filter(|_| !check.is_tree_lost) {
-        check.compare_frontier(&head);
+) -> Result<LogReport, BrokenOff<VerifyError>> {
+    let mut reader = AuditReader::open(url, timeout, tenant).map_err(VerifyError::from)?;
+    let head = reader.head().map_err(VerifyError::from)?;
+    let mut check = DatabaseCheck::new(&mut reader, tenant, head.as_ref(), expected.saved);
+    match check.run(head, expected.key, progress) {
+        Ok(()) => Ok(check.finish(expected.saved)),
+        Err(error) => Err(BrokenOff { findings: check.report.findings, error: error.into() }),
     }
-    check.find_strays()?;
-    check.check_standing(key)?;
-    check.finish(saved)
 }
 
 struct DatabaseCheck<'r> {
@@ -88,7 +65,44 @@ struct DatabaseCheck<'r> {
     report: LogReport,
 }
 
-impl DatabaseCheck<'_> {
+impl<'r> DatabaseCheck<'r> {
+    fn new(reader: &'r mut AuditReader, tenant: &str, head: Option<&StoredHead>, saved: Option<&Checkpoint>) -> Self {
+        Self {
+            reader,
+            log: format!("the log of tenants/{tenant}"),
+            epoch: standing::epoch(head),
+            size: head.map_or(0, |head| u64::try_from(head.size).unwrap_or(0)),
+            tree: Recomputed::new(saved.map(|saved| saved.size)),
+            is_tree_lost: false,
+            next: 0,
+            window: Vec::new(),
+            last: String::new(),
+            report: LogReport {
+                size: 0,
+                root: [0; 32],
+                events: 0,
+                notes: 0,
+                has_key: true,
+                findings: Findings::default(),
+            },
+        }
+    }
+
+    fn run(
+        &mut self,
+        head: Option<StoredHead>,
+        key: Option<[u8; 32]>,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<(), StoreError> {
+        self.walk(progress)?;
+        self.close_window()?;
+        if let Some(head) = head.filter(|_| !self.is_tree_lost) {
+            self.compare_frontier(&head);
+        }
+        self.find_strays()?;
+        self.check_standing(key)
+    }
+
     /// Events and notes as one sequence.
     fn walk(&mut self, mut progress: impl FnMut(u64, u64)) -> Result<(), StoreError> {
         let below = i64::try_from(self.size).unwrap_or(i64::MAX);
@@ -284,14 +298,14 @@ impl DatabaseCheck<'_> {
         standing::check_epochs(self.reader, &self.log, self.epoch, findings)
     }
 
-    fn finish(self, saved: Option<&Checkpoint>) -> Result<LogReport, StoreError> {
+    fn finish(self, saved: Option<&Checkpoint>) -> LogReport {
         let Self { tree, mut report, log, size, epoch, is_tree_lost, .. } = self;
         if is_tree_lost {
             report.findings.add(&log, "the tree cannot be made: too many leaves are missing in a row");
         } else if let Some(saved) = saved {
             compare_with_saved(&log, size, epoch, tree.root_at(), saved, &mut report.findings);
         }
-        Ok(LogReport { size, root: tree.root(), ..report })
+        LogReport { size, root: tree.root(), ..report }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::model::{
 };
 
 use super::{
-    Findings, Recomputed,
+    BrokenOff, Findings, Recomputed,
     csv_rows::{CsvRow, CsvRows, Unreadable},
     manifest::Manifest,
 };
@@ -40,7 +40,11 @@ struct Leaf {
 ///
 /// # Errors
 /// If the file cannot be had. Whatever stands in it is a finding.
-pub fn check_export(file: impl Read, manifest: &Manifest, mut progress: impl FnMut(u64)) -> io::Result<ExportReport> {
+pub fn check_export(
+    file: impl Read,
+    manifest: &Manifest,
+    mut progress: impl FnMut(u64),
+) -> Result<ExportReport, BrokenOff<io::Error>> {
     let mut check = ExportCheck {
         manifest,
         leaves: Vec::new(),
@@ -50,10 +54,16 @@ pub fn check_export(file: impl Read, manifest: &Manifest, mut progress: impl FnM
         unread: None,
         findings: Findings::default(),
     };
-    match CsvRows::open(file) {
-        Ok(mut rows) => check.walk(&mut rows, &mut progress)?,
-        Err(Unreadable::File(error)) => return Err(error),
-        Err(Unreadable::Content(problem)) => check.findings.add("the header row", problem),
+    let walked = match CsvRows::open(file) {
+        Ok(mut rows) => check.walk(&mut rows, &mut progress),
+        Err(Unreadable::File(error)) => Err(error),
+        Err(Unreadable::Content(problem)) => {
+            check.findings.add("the header row", problem);
+            Ok(())
+        }
+    };
+    if let Err(error) = walked {
+        return Err(BrokenOff { findings: check.findings, error });
     }
     if manifest.is_of_whole_log() && manifest.proof_columns && check.unread.is_none() {
         check.rebuild();

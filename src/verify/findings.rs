@@ -46,6 +46,28 @@ impl Findings {
     }
 }
 
+/// Why a verification did not come to its end, and what it had found until then.
+#[derive(Debug)]
+pub struct BrokenOff<E> {
+    /// What does not hold, whatever the rest would have shown.
+    pub findings: Findings,
+    /// What cannot be had.
+    pub error: E,
+}
+
+impl<E> From<E> for BrokenOff<E> {
+    fn from(error: E) -> Self {
+        Self { findings: Findings::default(), error }
+    }
+}
+
+impl<E> BrokenOff<E> {
+    /// The same with another error.
+    pub fn map<F>(self, map: impl FnOnce(E) -> F) -> BrokenOff<F> {
+        BrokenOff { findings: self.findings, error: map(self.error) }
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.subject, self.problem)

@@ -159,6 +159,11 @@ impl ListedCheck {
         self.tree.size() == self.checkpoint.size && self.tree.root() == self.checkpoint.root
     }
 
+    /// What was found so far, where nothing more will come.
+    pub fn into_findings(self) -> Findings {
+        self.findings
+    }
+
     /// All leaves have come.
     pub fn finish(mut self, log: &str, saved: Option<&Checkpoint>) -> LogReport {
         for (position, due) in self.due.iter().filter(|_| !self.is_given_up) {

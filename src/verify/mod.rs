@@ -20,7 +20,7 @@ mod tree;
 pub use csv_rows::{CsvRow, CsvRows, Unreadable};
 pub use database::{Expected, VerifyError};
 pub use exported::{ExportReport, check_export, row_name};
-pub use findings::Findings;
+pub use findings::{BrokenOff, Findings};
 pub use listed::ListedCheck;
 pub use manifest::{Manifest, ManifestFilter};
 pub use tree::Recomputed;

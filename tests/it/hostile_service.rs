@@ -89,6 +89,27 @@ async fn what_is_shown_beside_an_erased_body_is_a_finding() {
     assert_finds("an invented erasure", &verify_showing(&app, both).await, &[&id(0)]);
 }
 
+/// A service cannot hide what was found in what it has listed by answering no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_found_is_told_where_the_service_stops_answering() {
+    let app = TestApp::start(Backend::Sqlite).await;
+    app.record_as(&Caller::root(), T, event("clusterprofile", "cp-1"), &id(0)).await.unwrap();
+    let checkpoints = AtomicI64::new(0);
+    let asked = move |method: &str, bytes: Vec<u8>| match method {
+        // The second one comes behind the leaves.
+        "GetCheckpoint" if checkpoints.fetch_add(1, Ordering::Relaxed) > 0 => Vec::new(),
+        _ => bytes,
+    };
+    let changed = |method: &str, bytes: Vec<u8>| match method {
+        "ListEvents" => rewrite(&bytes, |page: &mut ListEventsResponse| page.events[0].message = "no".to_owned()),
+        _ => bytes,
+    };
+    let address = rewriting(&app, asked, changed).await;
+    let output = call(&app, address, &["verify", "--tenant", "acme"]).await;
+    assert_finds("a message", &output, &[&id(0), "do not make its leaf"]);
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("broke off: the service at "), "{output:?}");
+}
+
 /// The same of a note, which says only by the absence of its author that it was erased.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_shown_of_an_erased_note_is_a_finding() {

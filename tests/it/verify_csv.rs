@@ -294,6 +294,25 @@ async fn a_report_tells_which_events_the_file_was_to_have() {
     }
 }
 
+/// That the service proves nothing to this caller does not take back what the file itself has shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_file_shows_is_told_where_the_service_does_not_answer() {
+    let app = TestApp::start(Backend::Sqlite).await;
+    small_log(&app).await;
+    assert_eq!(export(&app, "a.csv", &[]).await.status.code(), Some(0));
+    let address = format!("http://{}", app.address);
+    let stranger = ["--proofs", "--address", &address, "-H", "x-audit-subject: eve"];
+    let denied = verify_csv(&app, "a.csv", &stranger).await;
+    assert_eq!((denied.status.code(), stdout(&denied)), (Some(1), ""));
+    let path = app.database.folder.path().join("a.csv");
+    let mut rows = split(&fs::read(&path).unwrap());
+    rows.remove(3);
+    fs::write(&path, join(&rows)).unwrap();
+    let output = verify_csv(&app, "a.csv", &stranger).await;
+    assert_finds("a row that is gone", &output, &["the file", "has 5 rows"]);
+    assert!(stdout(&output).contains("broke off: ") && stdout(&output).contains("PERMISSION_MISSING"), "{output:?}");
+}
+
 /// That a file cannot be read says nothing of who has changed it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_cannot_be_read_is_not_called_changed() {

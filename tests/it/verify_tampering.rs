@@ -345,3 +345,20 @@ async fn values_that_are_not_of_their_columns_type_are_named() {
         tampering.undo();
     }
 }
+
+/// The rest may be as it is: what was found is told all the same.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_found_is_told_where_the_rest_cannot_be_read(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
+    let (database, mut tampering) = tampering(backend).await;
+    let id = victim();
+    tampering.run("DROP TABLE signing_keys");
+    let unread = verify(&database, "acme", &[]);
+    assert_eq!((unread.status.code(), stdout(&unread)), (Some(1), ""));
+    tampering.run(&format!("UPDATE events SET message = 'tampered' WHERE event_id = '{id}'"));
+    let output = verify(&database, "acme", &[]);
+    assert_finds("a message", &output, &[&id, "message"]);
+    assert!(stdout(&output).starts_with("broke off: ") && stdout(&output).contains("signing_keys"), "{output:?}");
+}

@@ -3,7 +3,7 @@
 use crate::{
     cli::{CliError, remote::Remote},
     merkle::{Checkpoint, CheckpointError, VerifierKey, is_of_tenant},
-    verify::{Findings, ListedCheck},
+    verify::{BrokenOff, Findings, ListedCheck},
 };
 
 use super::{
@@ -25,7 +25,7 @@ pub(super) struct Answer {
 }
 
 /// Verifies the tenant's log as the service shows it.
-pub(super) async fn verify(remote: &Remote, question: &Question<'_>) -> Result<Answer, CliError> {
+pub(super) async fn verify(remote: &Remote, question: &Question<'_>) -> Result<Answer, BrokenOff<CliError>> {
     let parent = format!("tenants/{}", question.tenant);
     let reply = get_checkpoint(remote, &parent).await?;
     let checkpoint = match Checkpoint::read(&reply.checkpoint, question.key) {
@@ -40,15 +40,22 @@ pub(super) async fn verify(remote: &Remote, question: &Question<'_>) -> Result<A
         check.add("the checkpoint", "says another size or root than the reply that it came in");
     }
     let mut walk = Walk::new(remote, &parent, check);
-    walk.run().await?;
-    if !walk.check.has_root() {
-        walk.find_first_difference(&checkpoint).await?;
+    if let Err(error) = walk_and_compare(&mut walk, &checkpoint).await {
+        return Err(BrokenOff { findings: walk.check.into_findings(), error });
     }
     let report = walk.check.finish(&format!("the log of {parent}"), question.saved);
     Ok(Answer {
         report: explained(Report::of_log(&parent, report, question.saved), question, &checkpoint),
         checkpoint: reply.checkpoint,
     })
+}
+
+async fn walk_and_compare(walk: &mut Walk<'_>, checkpoint: &Checkpoint) -> Result<(), CliError> {
+    walk.run().await?;
+    match walk.check.has_root() {
+        true => Ok(()),
+        false => walk.find_first_difference(checkpoint).await,
+    }
 }
 
 /// Without a checkpoint that can be believed there is nothing to hold the log against.

@@ -3,7 +3,7 @@
 use crate::{
     cli::{CliError, FileArg, progress::Progress},
     config::{Settings, settings::DatabaseSettings},
-    verify::{Expected, database::verify_database},
+    verify::{BrokenOff, Expected, database::verify_database},
 };
 
 use super::Report;
@@ -14,11 +14,13 @@ pub(super) fn verify(
     database: &DatabaseSettings,
     tenant: &str,
     expected: Expected<'_>,
-) -> Result<Report, CliError> {
-    let config = file.clone().load(Settings { database: database.clone(), ..Settings::default() })?.config.database;
+) -> Result<Report, BrokenOff<CliError>> {
+    let settings = Settings { database: database.clone(), ..Settings::default() };
+    let config = file.clone().load(settings)?.config.database;
     let progress = Progress::new("leaves");
     let log =
-        verify_database(&config.url, config.statement_timeout, tenant, expected, |done, size| progress.at(done, size))?;
+        verify_database(&config.url, config.statement_timeout, tenant, expected, |done, size| progress.at(done, size))
+            .map_err(|broken_off| broken_off.map(CliError::from))?;
     progress.end();
     let Expected { saved, key } = expected;
     let has_key = log.has_key;

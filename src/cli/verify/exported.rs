@@ -5,6 +5,7 @@ use std::{
     future::ready,
     io::{self, BufReader},
     path::PathBuf,
+    pin::pin,
 };
 
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
@@ -17,7 +18,7 @@ use crate::{
         leaf::{self, leaf_hash},
     },
     proto::auditlog::v1::{GetInclusionProofRequest, proof_service_client::ProofServiceClient},
-    verify::{CsvRow, CsvRows, ExportReport, Findings, Manifest, Unreadable, check_export, row_name},
+    verify::{BrokenOff, CsvRow, CsvRows, ExportReport, Findings, Manifest, Unreadable, check_export, row_name},
 };
 
 use super::{Report, coverage, saved};
@@ -50,9 +51,9 @@ impl ExportedArgs {
         &self,
         key: Option<&VerifierKey>,
         proofs: impl FnOnce(&Self, &Manifest, &mut Findings) -> Result<u64, CliError>,
-    ) -> Result<Report, CliError> {
+    ) -> Result<Report, BrokenOff<CliError>> {
         if key.is_none() && !self.unsigned {
-            return Err(CliError::NoVerifierKey);
+            return Err(CliError::NoVerifierKey.into());
         }
         let note = saved::read_text(self.manifest.as_deref().unwrap_or("".as_ref()))?;
         let file = self.open()?;
@@ -66,16 +67,16 @@ impl ExportedArgs {
         };
         let has_nothing_to_prove = self.proofs && !manifest.proof_columns;
         refuse_unused(&[(has_nothing_to_prove, "--proofs")], "on a file without proof columns")?;
-        let mut export = check(file, &manifest).map_err(|source| self.unread(source))?;
-        if let Some(row) = export.unread.take_if(|_| export.findings.is_empty()) {
-            return Err(CliError::Unread(row));
+        let mut export = check(file, &manifest).map_err(|broken_off| broken_off.map(|source| self.unread(source)))?;
+        if let Some(row) = export.unread.take() {
+            return Err(BrokenOff { findings: export.findings, error: CliError::Unread(row) });
         }
         if self.whole {
             coverage::require_whole(&manifest, &mut export.findings);
         }
-        let proved = match self.proofs {
-            true => Some(proofs(self, &manifest, &mut export.findings)?),
-            false => None,
+        let proved = match self.proofs.then(|| proofs(self, &manifest, &mut export.findings)).transpose() {
+            Ok(proved) => proved,
+            Err(error) => return Err(BrokenOff { findings: export.findings, error }),
         };
         let mut report = Report::new(export.findings);
         coverage::tell(&mut report, &manifest);
@@ -108,28 +109,23 @@ impl ExportedArgs {
         };
         let prover = Prover { remote, manifest };
         let progress = Progress::new("proofs");
-        let mut asked = 0;
         let claims = claims(rows).map_err(|source| self.unread(source));
-        let proofs = claims.map_ok(|claim| prover.prove(claim)).try_buffered(CALLS_IN_FLIGHT);
-        let failed = proofs.inspect_ok(|_| {
+        let mut proofs = pin!(claims.map_ok(|claim| prover.prove(claim)).try_buffered(CALLS_IN_FLIGHT));
+        let (mut asked, mut held) = (0, 0);
+        while let Some(failed) = proofs.try_next().await? {
             asked += 1;
             progress.at(asked, asked);
-        });
-        let failed: Vec<(String, String)> = failed
-            .try_filter_map(|problem| ready(Ok(problem)))
-            .try_fold(Vec::new(), |mut failed, problem| {
-                failed.push(problem);
-                ready(Ok(failed))
-            })
-            .await?;
+            match failed {
+                Some((name, problem)) => findings.add(name, problem),
+                None => held += 1,
+            }
+        }
         progress.end();
-        let held = asked - failed.len() as u64;
-        failed.into_iter().for_each(|(name, problem)| findings.add(name, problem));
         Ok(held)
     }
 }
 
-fn check(file: BufReader<File>, manifest: &Manifest) -> io::Result<ExportReport> {
+fn check(file: BufReader<File>, manifest: &Manifest) -> Result<ExportReport, BrokenOff<io::Error>> {
     let bytes = file.get_ref().metadata().map_or(0, |metadata| metadata.len());
     let progress = Progress::new("bytes");
     let report = check_export(file, manifest, |done| progress.at(done, bytes.max(done)));

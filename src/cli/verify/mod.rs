@@ -96,13 +96,16 @@ impl VerifyArgs {
         let prove = |exported: &exported::ExportedArgs, manifest: &Manifest, findings: &mut Findings| {
             block_on(async { exported.prove(&self.remote.connect()?, manifest, findings).await })
         };
-        self.exported.verify(key, prove)?.print()
+        self.exported.verify(key, prove).or_else(Report::of_broken_off)?.print()
     }
 
     fn verify_service(&self, tenant: &str) -> Result<(), CliError> {
         let saved = self.read_saved(tenant)?;
         let question = client::Question { tenant, key: self.verifier_key.as_ref(), saved: saved.as_ref() };
-        let answer = block_on(async { client::verify(&self.remote.connect()?, &question).await })?;
+        let answer = match block_on(async { client::verify(&self.remote.connect()?, &question).await }) {
+            Ok(answer) => answer,
+            Err(broken_off) => return Report::of_broken_off(broken_off)?.print(),
+        };
         self.require_log(&answer.report, tenant)?;
         answer.report.print()?;
         match &self.saved.write {
@@ -118,7 +121,7 @@ impl VerifyArgs {
         let saved = self.read_saved(tenant)?;
         let key = self.verifier_key.as_ref().and_then(VerifierKey::public_key);
         let expected = Expected { saved: saved.as_ref(), key };
-        let report = database::verify(&self.file, &self.database, tenant, expected)?;
+        let report = database::verify(&self.file, &self.database, tenant, expected).or_else(Report::of_broken_off)?;
         self.require_log(&report, tenant)?;
         report.print()
     }

@@ -3,10 +3,10 @@
 use std::{fmt::Display, io};
 
 use crate::{
-    cli::CliError,
+    cli::{CliError, one_line},
     merkle::Checkpoint,
     model::Printable,
-    verify::{Findings, LogReport},
+    verify::{BrokenOff, Findings, LogReport},
 };
 
 /// What was found.
@@ -47,6 +47,18 @@ impl Report {
             report.shown(format!("the log extends the saved checkpoint of {} leaves", saved.size));
         }
         report
+    }
+
+    /// Of a verification that did not come to its end. What it had found by then does not hold, whatever the rest would have shown;
+    /// where that is nothing, there is only the error.
+    pub(super) fn of_broken_off(broken_off: BrokenOff<CliError>) -> Result<Self, CliError> {
+        let BrokenOff { findings, error } = broken_off;
+        if findings.is_empty() {
+            return Err(error);
+        }
+        let mut report = Self::new(findings);
+        report.line("broke off", one_line(&error));
+        Ok(report)
     }
 
     pub(super) fn line(&mut self, key: &'static str, value: impl ToString) {
