@@ -40,6 +40,8 @@ const REPLICAS: [&str; 2] = ["172.30.250.11:50051", "172.30.250.12:50051"];
 /// Of the users in the gateway's maps: an admin of the tenant, and a service that records there.
 const ANN: &str = "Basic YW5uOnNlY3JldA==";
 const PLATFORM: &str = "Basic cGxhdGZvcm06c2VjcmV0";
+/// A page of this origin may read what the service and the gateway answer.
+const CONSOLE: &str = "https://console.example.com";
 /// Known, and in none of the maps.
 const NEW: &str = "Basic bmV3OnNlY3JldA==";
 
@@ -135,6 +137,7 @@ fn configuration(folder: &Path, app: &TestApp) -> String {
         ("/run/secrets/", format!("{folder}/")),
         ("/dev/stdout", "off".to_owned()),
         ("/dev/stderr", "stderr".to_owned()),
+        ("# \"https://console.example.com\" $http_origin;", format!("\"{CONSOLE}\" $http_origin;")),
     ] {
         assert!(text.contains(committed), "{committed} is not in the configuration");
         text = text.replace(committed, &here);
@@ -279,7 +282,6 @@ async fn claims_that_a_client_smuggles_do_not_get_through(
 #[rstest]
 #[tokio::test]
 async fn web_calls_go_through(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
-    const CONSOLE: &str = "https://console.example.com";
     let app = TestApp::start_with(backend, |config| config.cors.allowed_origins = [CONSOLE.to_owned()].into()).await;
     app.record(&Caller::root(), T, event("k", "1")).await.unwrap();
     let Some(gateway) = Gateway::before(&app) else { return };
@@ -289,8 +291,12 @@ async fn web_calls_go_through(#[values(Backend::Sqlite, Backend::Postgres)] back
     assert_eq!(reply.headers["access-control-allow-origin"], CONSOLE);
     let stranger = gateway.web("ListEvents", &list(T), &[("authorization", ANN), ("origin", "https://e.com")]).await;
     assert_eq!(stranger.code(), Some(7), "{stranger:?}");
-    let nobody = gateway.web("ListEvents", &list(T), &[]).await;
+    let nobody = gateway.web("ListEvents", &list(T), &[("origin", CONSOLE)]).await;
     assert_eq!(nobody.code(), Some(16), "{nobody:?}");
+    assert_eq!(nobody.headers["access-control-allow-origin"], CONSOLE);
+    assert_eq!(nobody.headers["access-control-expose-headers"], "grpc-status, grpc-message");
+    let stranger = gateway.web("ListEvents", &list(T), &[("origin", "https://e.com")]).await;
+    assert!(!stranger.headers.contains_key("access-control-allow-origin"), "{stranger:?}");
     // A preflight has no credentials.
     let stream = UnixStream::connect(gateway.socket("web.sock")).await.unwrap();
     let preflight = http1::send_over(stream, web::preflight(CONSOLE)).await;
