@@ -1,6 +1,6 @@
 //! Traces, sent to a collector over OTLP (gRPC) if the standard variables of OpenTelemetry ask for it.
 //!
-//! `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` turns it on; `OTEL_SDK_DISABLED=true` and
+//! `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_TRACES_EXPORTER=otlp` turns it on; `OTEL_SDK_DISABLED=true` and
 //! `OTEL_TRACES_EXPORTER=none` turn it off again. `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`,
 //! `OTEL_BSP_…` and the rest of `OTEL_EXPORTER_OTLP_…` are read by the SDK.
 
@@ -14,9 +14,8 @@ use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 
 /// The service's name where `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` give none.
 const SERVICE_NAME: &str = "auditlog";
-/// Either one asks for the export.
-const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
-
+/// Where the traces go; the first that is set counts, and asks for the export.
+const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 /// What may say how the traces are sent; the first that is set counts.
 const PROTOCOLS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
 
@@ -71,30 +70,39 @@ impl Exporter {
 }
 
 fn resource() -> Resource {
-    let named = |name: &str| env::var(name).is_ok_and(|value| !value.is_empty());
     let resource = Resource::builder();
-    let is_named = named("OTEL_SERVICE_NAME") || named("OTEL_RESOURCE_ATTRIBUTES");
+    let is_named = is_named(|name| env::var(name).ok());
     let resource = if is_named { resource } else { resource.with_service_name(SERVICE_NAME) };
     resource.with_attribute(opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))).build()
 }
 
-/// An empty variable counts as unset, as the specification has it.
+/// The first of these that is set, with its value. An empty variable counts as unset, as the specification has it.
+fn first_set(names: &[&'static str], variable: impl Fn(&str) -> Option<String>) -> Option<(&'static str, String)> {
+    let set = |name: &&'static str| Some((*name, variable(name)?.trim().to_owned()));
+    names.iter().filter_map(set).find(|(_, value)| !value.is_empty())
+}
+
+/// Whether the variables give the service a name. Other attributes of the resource are none.
+fn is_named(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let attributes = first_set(&["OTEL_RESOURCE_ATTRIBUTES"], &variable).map_or_else(String::new, |(_, pairs)| pairs);
+    let mut keys = attributes.split(',').filter_map(|pair| Some(pair.split_once('=')?.0.trim()));
+    keys.any(|key| key == "service.name") || first_set(&["OTEL_SERVICE_NAME"], variable).is_some()
+}
+
 fn is_wanted(variable: impl Fn(&str) -> Option<String>) -> bool {
     let is = |name: &str, value: &str| variable(name).is_some_and(|is| is.trim().eq_ignore_ascii_case(value));
-    let is_set = |name: &str| variable(name).is_some_and(|value| !value.trim().is_empty());
-    ENDPOINTS.into_iter().any(is_set) && !is("OTEL_SDK_DISABLED", "true") && !is("OTEL_TRACES_EXPORTER", "none")
+    let is_asked = is("OTEL_TRACES_EXPORTER", "otlp") || first_set(&ENDPOINTS, &variable).is_some();
+    is_asked && !is("OTEL_SDK_DISABLED", "true") && !is("OTEL_TRACES_EXPORTER", "none")
 }
 
 /// What the exporter would refuse in words for programmers, or pass over.
 fn require_possible(variable: impl Fn(&str) -> Option<String>) -> Result<(), OtlpError> {
-    let is_https =
-        |name: &&str| variable(name).is_some_and(|url| url.trim().to_ascii_lowercase().starts_with("https:"));
-    if let Some(name) = ENDPOINTS.into_iter().find(is_https) {
+    let endpoint = first_set(&ENDPOINTS, &variable);
+    if let Some((name, _)) = endpoint.filter(|(_, url)| url.to_ascii_lowercase().starts_with("https:")) {
         return Err(OtlpError::Https(name));
     }
-    let set = |name| variable(name).filter(|value| !value.trim().is_empty()).map(|value| (name, value));
-    match PROTOCOLS.into_iter().find_map(set) {
-        Some((name, protocol)) if protocol.trim() != "grpc" => Err(OtlpError::Protocol(name, protocol)),
+    match first_set(&PROTOCOLS, variable) {
+        Some((name, protocol)) if protocol != "grpc" => Err(OtlpError::Protocol(name, protocol)),
         _ => Ok(()),
     }
 }
@@ -114,6 +122,25 @@ mod tests {
         assert!(http.starts_with("OTEL_EXPORTER_OTLP_PROTOCOL is http/protobuf"), "{http}");
         assert_eq!(check("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"), Ok(()));
         assert_eq!(check("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317"), Ok(()));
+        // Metrics may go elsewhere than traces.
+        let both = |name: &str| {
+            let is_of_traces = name == "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+            let is_of_all = name == "OTEL_EXPORTER_OTLP_ENDPOINT";
+            is_of_traces.then_some("http://a:4317").or(is_of_all.then_some("https://b:4317")).map(str::to_owned)
+        };
+        assert!(require_possible(both).is_ok());
+    }
+
+    #[test]
+    fn only_a_name_is_a_name() {
+        for (name, value, expected) in [
+            ("OTEL_SERVICE_NAME", "x", true),
+            ("OTEL_SERVICE_NAME", " ", false),
+            ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=prod, service.name=x", true),
+            ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=prod,service.namespace=service.name", false),
+        ] {
+            assert_eq!(is_named(|asked| (asked == name).then(|| value.to_owned())), expected, "{name}={value}");
+        }
     }
 
     #[test]
@@ -129,6 +156,9 @@ mod tests {
             (vec![endpoint, ("OTEL_SDK_DISABLED", "false")], true),
             (vec![endpoint, ("OTEL_TRACES_EXPORTER", "none")], false),
             (vec![endpoint, ("OTEL_TRACES_EXPORTER", "otlp")], true),
+            // To the collector beside the service.
+            (vec![("OTEL_TRACES_EXPORTER", "otlp")], true),
+            (vec![("OTEL_TRACES_EXPORTER", "otlp"), ("OTEL_SDK_DISABLED", "true")], false),
         ] {
             let value = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).to_owned());
             assert_eq!(is_wanted(value), expected, "{variables:?}");
