@@ -49,6 +49,7 @@ impl Admin {
     pub async fn serve(self, address: SocketAddr) -> io::Result<AdminServer> {
         let listener = TcpListener::bind(address).await?;
         let local_addr = listener.local_addr()?;
+        tracing::info!(address = %local_addr, "probes and metrics");
         let serving = tokio::spawn(async move { axum::serve(Doorkeeper::new(listener), self.router()).await });
         Ok(AdminServer { local_addr, serving })
     }

@@ -324,10 +324,11 @@ async fn prepare_daily(store: Store, clock: Arc<dyn Clock>) {
     }
 }
 
-/// Ends what replicas that are frozen have asked for, whoever finds it first. Who records and waits for one ends it at once.
+/// Ends what replicas that are frozen have asked for, whoever finds it first. Who records and waits for one ends it at once. What is
+/// untaken for that long is found when it has been so for a third more at most.
 async fn end_frozen(store: Store) {
     while store.is_on_server() {
-        time::sleep(store.untaken_after()).await;
+        time::sleep(store.untaken_after() / 3).await;
         if let Err(error) = store.end_frozen().await {
             tracing::debug!(%error, "could not look for sessions of replicas that are frozen");
         }

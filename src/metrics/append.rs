@@ -110,7 +110,7 @@ impl AppendMetrics {
         }
     }
 
-    /// A transaction has got the locks on its tenants' heads after this long.
+    /// A transaction has got the locks on its tenants' heads, or has given up, after this long.
     pub fn head_lock(&self, waited: Duration) {
         self.head_lock.observe(waited.as_secs_f64());
     }

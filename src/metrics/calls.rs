@@ -46,6 +46,32 @@ type Labels = [(&'static str, String); 2];
 type Calls = Family<Labels, Counter>;
 type Durations = Family<[(&'static str, String); 1], Histogram, fn() -> Histogram>;
 
+/// Why a caller could not be told.
+#[derive(Clone, Copy, Debug)]
+pub enum NotKnown {
+    /// There are no credentials.
+    Missing,
+    /// They were good once.
+    Expired,
+    /// They cannot be read or verified.
+    Invalid,
+    /// They came over a connection whose client may not vouch for anybody.
+    NotVouched,
+}
+
+impl NotKnown {
+    const ALL: [Self; 4] = [Self::Missing, Self::Expired, Self::Invalid, Self::NotVouched];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Expired => "expired",
+            Self::Invalid => "invalid",
+            Self::NotVouched => "not_vouched",
+        }
+    }
+}
+
 /// Counts calls.
 #[derive(Debug)]
 pub struct CallMetrics {
@@ -72,60 +98,48 @@ impl CallMetrics {
     pub(super) fn register(registry: &mut Registry, paths: impl IntoIterator<Item = String>) -> Self {
         let calls = Calls::default();
         let durations = Durations::new_with_constructor(|| Histogram::new(SECONDS));
-        let authentication_failures = Family::default();
-        let (denied, failed) = (Family::default(), Family::default());
-        let ignored_token_items = Counter::<u64, AtomicU64>::default();
-        let denials_lost = Counter::<u64, AtomicU64>::default();
-        let log_lines_lost = Counter::<u64, AtomicU64>::default();
         registry.register("calls", "Calls that have ended, by method and gRPC code", calls.clone());
-        registry.register_with_unit(
-            "call_duration",
-            "How long calls took, from the request's head to the end of the reply",
-            Unit::Seconds,
-            durations.clone(),
-        );
-        registry.register(
-            "authentication_failures",
-            "Calls whose caller could not be told, by what was wrong with the credentials",
-            authentication_failures.clone(),
-        );
-        registry.register("denied_calls", "Calls of known callers without the right, by the right", denied.clone());
-        registry.register(
-            "failed_calls",
-            "Calls that ended with an error, by its reason in the contract",
-            failed.clone(),
-        );
-        registry.register(
-            "ignored_token_items",
-            "Items of the roles and permissions claims of tokens that were no grants",
-            ignored_token_items.clone(),
-        );
-        registry.register(
-            "denials_lost",
-            "Denied calls that no event will tell of, because too many different ones came or the service ended",
-            denials_lost.clone(),
-        );
-        registry.register(
-            "log_lines_lost",
-            "Lines of the log that were not written, because nobody took those before them from stderr",
-            log_lines_lost.clone(),
-        );
+        let help = "How long calls took, from the request's head to the end of the reply";
+        registry.register_with_unit("call_duration", help, Unit::Seconds, durations.clone());
         let method = |name: &str| Method::new(name.to_owned(), &calls, &durations);
         let named = |path: String| {
             let method = method(path.trim_start_matches('/'));
             (path, method)
         };
-        let other = method(OTHER);
-        Self {
+        let new = Self {
             by_path: paths.into_iter().map(named).collect(),
-            other,
-            authentication_failures,
-            denied,
-            failed,
-            ignored_token_items,
-            denials_lost,
-            log_lines_lost,
+            other: method(OTHER),
+            authentication_failures: Family::default(),
+            denied: Family::default(),
+            failed: Family::default(),
+            ignored_token_items: Counter::default(),
+            denials_lost: Counter::default(),
+            log_lines_lost: Counter::default(),
+        };
+        new.register_failures(registry);
+        new.register_losses(registry);
+        new
+    }
+
+    fn register_failures(&self, registry: &mut Registry) {
+        for reason in NotKnown::ALL {
+            drop(self.authentication_failures.get_or_create(&[("reason", reason.as_str())]));
         }
+        let help = "Calls whose caller could not be told, by what was wrong with the credentials";
+        registry.register("authentication_failures", help, self.authentication_failures.clone());
+        let help = "Calls of known callers without the right, by the right";
+        registry.register("denied_calls", help, self.denied.clone());
+        let help = "Calls that ended with an error, by its reason in the contract";
+        registry.register("failed_calls", help, self.failed.clone());
+    }
+
+    fn register_losses(&self, registry: &mut Registry) {
+        let help = "Items of the roles and permissions claims of tokens that were no grants";
+        registry.register("ignored_token_items", help, self.ignored_token_items.clone());
+        let help = "Denied calls that no event will tell of, because too many different ones came or the service ended";
+        registry.register("denials_lost", help, self.denials_lost.clone());
+        let help = "Lines of the log that were not written, because nobody took those before them from stderr";
+        registry.register("log_lines_lost", help, self.log_lines_lost.clone());
     }
 
     /// A call of the method at `path` has ended with the gRPC code of that number.
@@ -143,9 +157,9 @@ impl CallMetrics {
         self.failed.get_or_create(&[("reason", reason)]).inc();
     }
 
-    /// A caller could not be told. `reason` is from a closed set.
-    pub fn authentication_failed(&self, reason: &'static str) {
-        self.authentication_failures.get_or_create(&[("reason", reason)]).inc();
+    /// A caller could not be told.
+    pub fn authentication_failed(&self, reason: NotKnown) {
+        self.authentication_failures.get_or_create(&[("reason", reason.as_str())]).inc();
     }
 
     /// So many items of tokens were no grants since the start. To be told before each

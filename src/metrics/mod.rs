@@ -16,7 +16,7 @@ use std::{fmt, sync::Arc};
 use prometheus_client::{encoding::text, metrics::info::Info, registry::Registry};
 
 pub use append::AppendMetrics;
-pub use calls::CallMetrics;
+pub use calls::{CallMetrics, NotKnown};
 pub use reads::{PoolState, ReadMetrics};
 
 /// How [`Metrics::encode`] calls its text to whoever scrapes. OpenMetrics, which Prometheus has read since 2.5.

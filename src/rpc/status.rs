@@ -22,7 +22,7 @@ use crate::{
     auth::{CredentialsError, Denied},
     export::{ExportError, ExportSummary},
     ingest::IngestError,
-    metrics::CallMetrics,
+    metrics::{CallMetrics, NotKnown},
     proof::{KeyMissing, ProveError},
     proto::auditlog::v1::ErrorReason,
     store::StoreError,
@@ -154,11 +154,13 @@ impl Failure {
     pub fn count(&self, metrics: &CallMetrics) {
         match self {
             Self::Credentials(CredentialsError::Missing | CredentialsError::TokenMissing) => {
-                metrics.authentication_failed("missing");
+                metrics.authentication_failed(NotKnown::Missing);
             }
-            Self::Credentials(CredentialsError::Expired) => metrics.authentication_failed("expired"),
-            Self::Credentials(CredentialsError::NotVouched { .. }) => metrics.authentication_failed("not_vouched"),
-            Self::Credentials(CredentialsError::Invalid { .. }) => metrics.authentication_failed("invalid"),
+            Self::Credentials(CredentialsError::Expired) => metrics.authentication_failed(NotKnown::Expired),
+            Self::Credentials(CredentialsError::NotVouched { .. }) => {
+                metrics.authentication_failed(NotKnown::NotVouched)
+            }
+            Self::Credentials(CredentialsError::Invalid { .. }) => metrics.authentication_failed(NotKnown::Invalid),
             Self::Denied(denied) => metrics.denied(denied.permission),
             _ => (),
         }

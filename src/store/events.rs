@@ -86,7 +86,7 @@ pub(super) fn event(
 }
 
 /// One page. Where its walk may pass over other projects' events than the query's own, nothing of the answer is made of
-/// their places.
+/// their places. It then has half of what may be inspected, and the walk through the project alone the other half.
 pub(super) fn page(
     connection: &mut AnyConnection,
     query: &PageQuery,
@@ -94,6 +94,8 @@ pub(super) fn page(
 ) -> Result<EventPage, StoreError> {
     let lanes = Lanes::new(query, connection);
     let own = lanes.own();
+    let shares = if own.is_some() { 2 } else { 1 };
+    let bounds = PageBounds { inspected: bounds.inspected.div_ceil(shares), ..bounds };
     let mut page = Filling::new(query, bounds, own);
     match (page.take(connection, lanes)?, own) {
         (Ended::Bound(_), Some(own)) => {

@@ -184,7 +184,7 @@ impl Store {
         work.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
     }
 
-    /// Ends sessions of replicas that are frozen and do not take what they have asked for. To be called each [`Self::untaken_after`].
+    /// Ends sessions of replicas that are frozen and do not take what they have asked for. To be called more often than each [`Self::untaken_after`].
     pub async fn end_frozen(&self) -> Result<(), StoreError> {
         let target = self.target.clone();
         let work = tokio::task::spawn_blocking(move || match target.connect_uncounted(Access::Append)? {

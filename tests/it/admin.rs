@@ -201,3 +201,37 @@ async fn every_metric_explains_itself(#[values(Backend::Sqlite, Backend::Postgre
     }
     assert!(text.ends_with("# EOF\n"));
 }
+
+/// An alert does not see the first increase of a series that begins with it, and never fires on one that is not there.
+#[rstest]
+#[tokio::test]
+async fn each_alert_finds_its_series_before_anything_has_happened(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
+    let app = start(backend).await;
+    let text = app.metrics().await;
+    let rules = include_str!("../../deploy/alerts.yml");
+    let expressions: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("expr: ")).collect();
+    assert_eq!(expressions.len(), rules.matches("- alert: ").count());
+    for series in expressions.iter().flat_map(|expression| series_of(expression)) {
+        let mut lines = text.lines().filter(|line| line.starts_with(&series[0]));
+        assert!(lines.any(|line| series.iter().all(|part| line.contains(part))), "{series:?} in\n{text}");
+    }
+}
+
+/// The names in an expression, each with the label that it asks for, once for each value of it.
+fn series_of(expression: &str) -> Vec<Vec<String>> {
+    let mut all = Vec::new();
+    for part in expression.split("auditlog_").skip(1) {
+        let end = part.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(part.len());
+        let name = format!("auditlog_{}", &part[..end]);
+        let Some((matcher, _)) = part[end..].strip_prefix('{').and_then(|rest| rest.split_once('}')) else {
+            all.push(vec![name]);
+            continue;
+        };
+        let (label, values) = matcher.trim_end_matches('"').split_once('"').unwrap();
+        let label = label.trim_end_matches(['=', '~']);
+        all.extend(values.split('|').map(|value| vec![name.clone(), format!("{label}=\"{value}\"")]));
+    }
+    all
+}

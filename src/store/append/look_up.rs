@@ -48,8 +48,10 @@ pub(super) fn look_up(
     let ids = ids_by_tenant(batch);
     let before: Vec<_> = ids.keys().map(|tenant| seen.get(tenant)).collect();
     let begun = Instant::now();
-    let mut heads = locked_heads(connection, ids.keys().copied())?;
+    let heads = locked_heads(connection, ids.keys().copied());
+    // Also where it was in vain.
     metrics.head_lock(begun.elapsed());
+    let mut heads = heads?;
     let mut known = Known::new();
     for ((tenant, ids), before) in ids.into_iter().zip(before) {
         let mut log = heads.remove(tenant).map_or(Ok(KnownLog::default()), |head| known_log(connection, &head))?;
