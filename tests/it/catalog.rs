@@ -277,6 +277,27 @@ async fn heads_only_grow(#[values(Backend::Sqlite, Backend::Postgres)] backend: 
     assert_eq!(sql.value("SELECT tree_size || ' ' || epoch AS value FROM tree_heads"), "3 2");
 }
 
+/// Also by who owns the tables: a tile, an epoch and a key are for ever.
+#[rstest]
+#[tokio::test]
+async fn what_stands_beside_the_log_never_changes(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let (_app, _, mut sql) = with_event_and_note(backend).await;
+    let bytes = |count: usize| match backend {
+        Backend::Sqlite => format!("zeroblob({count})"),
+        Backend::Postgres => format!("decode(repeat('00', {count}), 'hex')"),
+    };
+    sql.run(&format!("INSERT INTO tree_tiles VALUES ('acme', 0, 0, {}, {})", bytes(32), bytes(8192)));
+    sql.run(&format!("INSERT INTO log_epochs VALUES ('acme', 2, 1, {}, CURRENT_TIMESTAMP, 'olga', 'why')", bytes(32)));
+    for (table, column) in [("tree_tiles", "root"), ("log_epochs", "reason"), ("signing_keys", "public_key")] {
+        assert_ne!(sql.value(&format!("SELECT count(*) || '' AS value FROM {table}")), "0", "{table}");
+        sql.refused(&format!("UPDATE {table} SET {column} = {column}"), "append-only");
+        sql.refused(&format!("DELETE FROM {table}"), "append-only");
+        if backend == Backend::Postgres {
+            sql.refused(&format!("TRUNCATE {table}"), "append-only");
+        }
+    }
+}
+
 #[tokio::test]
 async fn sqlite_refuses_to_replace_what_is_stored() {
     let (_app, _, mut sql) = with_event_and_note(Backend::Sqlite).await;

@@ -242,6 +242,56 @@ async fn a_head_that_somebody_holds_holds_up_no_other_tenant() {
     assert_eq!([acme, beta, other].map(|receipt| receipt.unwrap().leaf_index), [Some(1), Some(1), Some(22)]);
 }
 
+/// Who waits is one of several workers. Which of them a tenant has is not known here, so there are many tenants.
+#[tokio::test]
+async fn a_head_that_is_waited_for_holds_up_one_worker_of_several() {
+    let app = TestApp::start(Backend::Postgres).await;
+    let root = Caller::root();
+    app.record(&root, T, event("k", "1")).await.unwrap();
+    let (mut holder, mut sql) = (hold_head(&app.database), Sql::open(&app.database));
+    let waiting = app.record(&root, T, event("k", "2"));
+    let others = async {
+        until_locked(&mut sql, SERVICE).await;
+        let tenants: Vec<String> = (0..30).map(|n| format!("tenants/t{n}")).collect();
+        let records = tenants.iter().map(|tenant| app.record(&root, tenant, event("k", "1")));
+        let first = futures_util::future::select_all(records.map(Box::pin)).await.0;
+        first.unwrap();
+        until_locked(&mut sql, SERVICE).await;
+        holder.run("COMMIT");
+    };
+    let (receipt, ()) = tokio::join!(waiting, others);
+    assert_eq!(receipt.unwrap().leaf_index, Some(1));
+}
+
+/// Two replicas meet in one tenant: the one waits for the other's lock, and the other's head has moved then.
+#[tokio::test]
+async fn waits_for_heads_and_heads_that_have_moved_are_counted() {
+    let database = Database::for_service(Backend::Postgres);
+    let a = TestApp::start_on(Arc::clone(&database), watched).await;
+    let b = TestApp::start_on(Arc::clone(&database), watched).await;
+    let root = Caller::root();
+    a.record(&root, T, event("k", "1")).await.unwrap();
+    let (mut holder, mut sql) = (hold_head(&database), Sql::open(&database));
+    let begun = Instant::now();
+    let waiting = b.record(&root, T, event("k", "2"));
+    let going = async {
+        until_locked(&mut sql, SERVICE).await;
+        holder.run("COMMIT");
+    };
+    let (receipt, ()) = tokio::join!(waiting, going);
+    receipt.unwrap();
+    let most = begun.elapsed().as_secs_f64();
+    let waited = b.metric("auditlog_append_head_wait_seconds_sum").await;
+    assert!(
+        b.metric("auditlog_append_head_wait_seconds_count").await == 1.0 && waited > 0.0 && waited < most,
+        "{waited}"
+    );
+    assert_eq!(b.metric("auditlog_append_head_conflicts_total").await, 0.0);
+    // It believes to know the head.
+    a.record(&root, T, event("k", "3")).await.unwrap();
+    assert_eq!(a.metric("auditlog_append_head_conflicts_total").await, 1.0);
+}
+
 /// What the log says of an export is all that there was of it, also where its caller has gone before it began.
 #[tokio::test]
 async fn an_export_that_is_cancelled_while_its_beginning_is_stored_is_told_to_be() {

@@ -13,6 +13,8 @@ mod catalog;
 mod child;
 mod cli;
 mod cloudtrail;
+mod containers;
+mod durable;
 mod erasure;
 mod errors;
 mod explained;

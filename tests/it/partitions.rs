@@ -48,6 +48,27 @@ fn partition_of(sql: &mut Sql, id: &str) -> String {
     sql.value(&format!("SELECT tableoid::regclass::text AS value FROM events WHERE event_id = '{id}'"))
 }
 
+/// Where nothing is recorded the months are made all the same, so that nobody ever waits for one.
+#[tokio::test]
+async fn a_service_that_runs_makes_the_months_of_each_day() {
+    let app = TestApp::start(Backend::Postgres).await;
+    let mut sql = Sql::open(&app.database);
+    let before = bounds(&mut sql);
+    app.clock.set_millis(START_MILLIS + 59 * DAY);
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(25 * 60 * 60)).await;
+    tokio::time::resume();
+    let made = async {
+        while bounds(&mut sql).len() < before.len() + 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(crate::child::PATIENCE, made).await.expect("the months are made once a day");
+    let after = bounds(&mut sql);
+    assert_whole(&after);
+    assert_eq!(after[..before.len()], before);
+}
+
 #[tokio::test]
 async fn replicas_whose_clocks_are_years_apart_make_all_months_once() {
     let database = Database::create(Backend::Postgres);

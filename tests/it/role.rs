@@ -1,28 +1,71 @@
-//! The service as a role that owns nothing: `deploy/postgres-role.sql`.
+//! The service as a role that owns nothing, set up as the documents and `docker-compose.yml` say: `deploy/postgres-init.sql` by the
+//! server's administrator, then as an owner who may do nothing else the migration and `deploy/postgres-role.sql`.
 
-use std::sync::Arc;
+use std::{fs, os::unix::fs::PermissionsExt as _, sync::Arc};
 
 use auditlog::proto::auditlog::v1::Order;
 
-use crate::{harness::*, postgres::Cluster, sql::Sql};
+use crate::{
+    harness::*,
+    postgres::{Cluster, bin_dir},
+    sql::Sql,
+};
 
 const P: &str = "tenants/acme/projects/web";
+const INIT: &str = include_str!("../../deploy/postgres-init.sql");
 const SCRIPT: &str = include_str!("../../deploy/postgres-role.sql");
+/// The owner of the tables. `auditlog`, as the script has it, is the administrator of the clusters of the tests.
+const OWNER: &str = "log_owner";
 
-/// A database that its owner has migrated and run the script on, and its URL for the service's role.
+/// A cluster on which the first script was run.
+fn initialized() -> Cluster {
+    let cluster = Cluster::start("");
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let secrets = format!("{}/", folder.path().display());
+    let mut script = INIT.to_owned();
+    for (committed, here) in
+        [("ROLE auditlog LOGIN", format!("ROLE {OWNER} LOGIN")), ("OWNER auditlog;", format!("OWNER {OWNER};"))]
+    {
+        assert_eq!(script.matches(committed).count(), 1, "{committed}");
+        script = script.replace(committed, &here);
+    }
+    fs::write(folder.path().join("init.sql"), script.replace("/run/secrets/", &secrets)).unwrap();
+    for secret in ["owner_password", "service_password"] {
+        fs::write(folder.path().join(secret), "it's a secret\n").unwrap();
+    }
+    let psql = bin_dir().join("psql");
+    let mut command = cluster.command(psql.to_str().unwrap());
+    command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f"]).arg(folder.path().join("init.sql"));
+    let output = command.arg(cluster.url("postgres")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    cluster
+}
+
+/// A database that its owner has migrated and run the script on, and its URL for the service's role. The SQL is the administrator's.
 async fn with_role() -> (Arc<Database>, Sql) {
     // Roles are of the whole cluster.
     static CLUSTER: std::sync::OnceLock<Cluster> = std::sync::OnceLock::new();
     static MAKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     let _making = MAKING.lock().await;
-    let mut database = Database::on(CLUSTER.get_or_init(|| Cluster::start("")));
-    TestApp::start_on(Arc::clone(&database), |_| {}).await.stop().await.unwrap().unwrap();
-    let mut owner = Sql::open(&database);
+    let mut database = Database::on(CLUSTER.get_or_init(initialized));
+    let mut administrator = Sql::open(&database);
+    let name = database.url.rsplit('/').next().unwrap();
+    administrator.run(&format!("ALTER DATABASE {name} OWNER TO {OWNER}"));
+    let mut come_as = |role: &str| {
+        let url = &mut Arc::get_mut(&mut database).unwrap().url;
+        let (_, server) = url.split_once('@').unwrap();
+        *url = format!("postgres://{role}@{server}");
+        Arc::clone(&database)
+    };
+    let owned = come_as(OWNER);
+    TestApp::start_on(Arc::clone(&owned), |_| {}).await.stop().await.unwrap().unwrap();
+    let mut owner = Sql::open(&owned);
     owner.run(SCRIPT);
     owner.run(SCRIPT);
-    let url = &mut Arc::get_mut(&mut database).unwrap().url;
-    *url = url.replacen("auditlog@", "auditlog_service@", 1);
-    (database, owner)
+    drop((owned, owner));
+    let database = come_as("auditlog_service");
+    (database, administrator)
 }
 
 #[tokio::test]

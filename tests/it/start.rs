@@ -16,6 +16,7 @@ use tokio::task::spawn_blocking;
 use crate::{
     child::{ChildServer, PATIENCE, auditlog},
     harness::*,
+    http1,
     postgres::Cluster,
     sql::Sql,
 };
@@ -45,6 +46,23 @@ async fn refused(database: Arc<Database>) -> String {
 
 fn with_url(url: String) -> Arc<Database> {
     Arc::new(Database { backend: Backend::Postgres, url, folder: tempfile::tempdir().unwrap() })
+}
+
+/// Else whoever watches would end a service that only waits.
+#[tokio::test]
+async fn a_service_that_waits_for_its_server_is_alive_and_not_ready() {
+    let cluster = Cluster::start("");
+    let database = Database::on(&cluster);
+    cluster.stop("fast");
+    let mut server = ChildServer::start(serve(&database, &[("AUDITLOG_ADMIN_LISTEN", "127.0.0.1:0")]));
+    let admin = server.wait_for("probes and metrics")["address"].as_str().unwrap().parse().unwrap();
+    assert_eq!(http1::get(admin, "/livez").await, (200, "alive\n".to_owned()));
+    assert_eq!(http1::get(admin, "/readyz").await, (503, "not ready\n".to_owned()));
+    assert_eq!(http1::get(admin, "/metrics").await.0, 200);
+    cluster.resume();
+    server.until_serving();
+    let ready = async { while http1::get(admin, "/readyz").await.0 != 200 {} };
+    tokio::time::timeout(PATIENCE, ready).await.expect("it serves");
 }
 
 #[tokio::test]
