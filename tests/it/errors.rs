@@ -153,7 +153,8 @@ async fn a_store_that_stays_locked_is_unavailable_to_those_who_write(
 }
 
 /// The database's file is moved away while the append waits for the lock: what it then commits may be lost with that file.
-/// The race is run until the file goes at the right moment; at any other one the answer is another true one.
+/// The race is run until the file goes at the right moment; at any other one the answer is another true one. For PostgreSQL see
+/// `durable`.
 #[rstest]
 #[tokio::test]
 async fn an_outcome_that_cannot_be_found_out_is_called_unknown(
@@ -241,13 +242,16 @@ async fn begin_slow_call(app: &TestApp, caller: Caller) -> SlowCall {
     SlowCall { message, answer }
 }
 
-/// Something in the store that this service never wrote; PostgreSQL's own types would not have it.
+/// Something in the store that this service never wrote.
 #[rstest]
+#[case::what_is_no_json(Backend::Sqlite, "{secret garbage")]
+#[case::json_of_another_form(Backend::Sqlite, r#"{"secret":"garbage"}"#)]
+#[case::json_of_another_form(Backend::Postgres, r#"{"secret":"garbage"}"#)]
 #[tokio::test]
-async fn a_fault_of_ours_is_opaque_and_carries_the_request_id(#[values(Backend::Sqlite)] backend: Backend) {
+async fn a_fault_of_ours_is_opaque_and_carries_the_request_id(#[case] backend: Backend, #[case] changes: &str) {
     let app = TestApp::start(backend).await;
     let root = Caller::root().with("x-request-id", "req-4711");
-    let forged = forged(&app, "", "{secret garbage", "{}").await;
+    let forged = forged(&app, "", changes, "{}").await;
     let [_, _, get, list, export, _] = every_call(T, &forged);
     for call in [get, list, export] {
         let status = assert_error(call.send(&app, &root).await, Code::Internal, "INTERNAL");
@@ -261,22 +265,26 @@ async fn a_fault_of_ours_is_opaque_and_carries_the_request_id(#[values(Backend::
 /// A second event, written past the service: the first one with another id, and these columns changed.
 async fn forged(app: &TestApp, project: &str, changes: &str, attributes: &str) -> String {
     app.record_as(&Caller::root(), T, event("k", "1"), &id_at(START_MILLIS, 1)).await.unwrap();
+    let (other, json) = (id_at(START_MILLIS, 2), if app.database.backend == Backend::Postgres { "::json" } else { "" });
+    let id = if app.database.backend == Backend::Postgres { format!("'{other}'::uuid") } else { format!("'{other}'") };
     let made = execute(
         &app.database,
         &format!(
-            "INSERT INTO events SELECT tenant_id, replace(event_id, '000000000001', '000000000002'), '{project}', 1, \
+            "INSERT INTO events SELECT tenant_id, {id}, '{project}', 1, \
              record_time, action_type, resource_type, resource_id, resource_name, actor_type, actor_id, actor_name, \
-             recorder_type, recorder_id, recorder_name, message, '{changes}', context, '{attributes}', salt, \
+             recorder_type, recorder_id, recorder_name, message, '{changes}'{json}, context, '{attributes}'{json}, salt, \
              body_commitment, leaf_hash, NULL, NULL FROM events"
         ),
     );
     assert_eq!((made, execute(&app.database, "UPDATE tree_heads SET tree_size = 2")), (1, 1));
-    id_at(START_MILLIS, 2)
+    other
 }
 
 #[rstest]
 #[tokio::test]
-async fn an_export_says_no_more_of_a_forged_row_than_a_list_does(#[values(Backend::Sqlite)] backend: Backend) {
+async fn an_export_says_no_more_of_a_forged_row_than_a_list_does(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let app = TestApp::start(backend).await;
     let changes = r#"[ {"forged":"z", "field":"x","new_value":"\u0079"} ]"#;
     let id = forged(&app, "", changes, r#"{"a":"1","a":"2"}"#).await;
@@ -290,7 +298,7 @@ async fn an_export_says_no_more_of_a_forged_row_than_a_list_does(#[values(Backen
 
 #[rstest]
 #[tokio::test]
-async fn a_row_whose_scope_is_none_is_a_fault_of_ours(#[values(Backend::Sqlite)] backend: Backend) {
+async fn a_row_whose_scope_is_none_is_a_fault_of_ours(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start(backend).await;
     let root = Caller::root().with("x-request-id", "req-4711");
     forged(&app, "a/../b", "[]", "{}").await;

@@ -97,7 +97,9 @@ async fn a_file_of_the_write_ahead_log_that_is_gone_is_missed(#[values("-wal", "
 /// During the delay the service says that it is going, and serves all the same.
 #[rstest]
 #[tokio::test]
-async fn during_the_delay_health_says_so_and_calls_are_served(#[values(Backend::Sqlite)] backend: Backend) {
+async fn during_the_delay_health_says_so_and_calls_are_served(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let app = TestApp::start_with(backend, |config| config.shutdown.delay = Duration::from_secs(600)).await;
     let mut watched = watch(&app, "").await;
     until(&mut watched, ServingStatus::Serving).await;
@@ -118,7 +120,7 @@ async fn during_the_delay_health_says_so_and_calls_are_served(#[values(Backend::
 /// Those who watch the health, which is a call that never ends by itself, do not keep the service from ending.
 #[rstest]
 #[tokio::test]
-async fn a_health_watch_does_not_hold_up_the_end(#[values(Backend::Sqlite)] backend: Backend) {
+async fn a_health_watch_does_not_hold_up_the_end(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start_with(backend, |config| config.shutdown.grace = Duration::from_secs(600)).await;
     let mut watched = watch(&app, "").await;
     until(&mut watched, ServingStatus::Serving).await;
@@ -134,7 +136,7 @@ async fn a_health_watch_does_not_hold_up_the_end(#[values(Backend::Sqlite)] back
 
 #[rstest]
 #[tokio::test]
-async fn calls_that_outlast_the_grace_are_cut_off(#[values(Backend::Sqlite)] backend: Backend) {
+async fn calls_that_outlast_the_grace_are_cut_off(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let app = TestApp::start_with(backend, |config| config.shutdown.grace = Duration::from_millis(50)).await;
     let (_never, messages) = tokio::sync::mpsc::channel::<tonic_reflection::pb::v1::ServerReflectionRequest>(1);
     let mut open = tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient::new(app.channel.clone());

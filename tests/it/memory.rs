@@ -136,18 +136,30 @@ async fn exports_do_not_make_the_server_grow(#[values(Backend::Sqlite, Backend::
 
 /// Events that are small, with a hundred notes of 4 KiB each: all of them are more than a page has room for.
 fn add_notes(database: &Database) {
-    Sql::open(database).run(
+    let ids = match database.backend {
+        Backend::Sqlite => "printf('%08x-0000-7000-8000-%012x', leaf_index, n)",
+        Backend::Postgres => {
+            "(lpad(to_hex(leaf_index), 8, '0') || '-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid"
+        }
+    };
+    let text = match database.backend {
+        Backend::Sqlite => "printf('%.*c', 4096, 'x')",
+        Backend::Postgres => "repeat('x', 4096)",
+    };
+    Sql::open(database).run(&format!(
         "WITH RECURSIVE number (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE n < 99) \
-         INSERT INTO update_notes SELECT tenant_id, event_id, printf('%08x-0000-7000-8000-%012x', leaf_index, n), \
-         1000000 + leaf_index * 100 + n, record_time, 'user', 'ann', '', printf('%.*c', 4096, 'x'), salt, body_commitment, \
-         leaf_hash FROM events, number",
-    );
+         INSERT INTO update_notes SELECT tenant_id, event_id, {ids}, 1000000 + leaf_index * 100 + n, record_time, \
+         'user', 'ann', '', {text}, salt, body_commitment, leaf_hash FROM events, number"
+    ));
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn notes_that_a_page_has_no_room_for_are_not_read() {
+async fn notes_that_a_page_has_no_room_for_are_not_read(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     const NOTED: usize = 192;
-    let database = Database::create(Backend::Sqlite);
+    let database = Database::create(backend);
     let server = ChildServer::serve(&database, &[]);
     let mut client = server.client().await;
     let batch = BatchRecordEventsRequest { parent: T.to_owned(), requests: vec![item("", event("k", "1"), ""); NOTED] };

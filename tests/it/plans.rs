@@ -197,6 +197,7 @@ async fn every_list_is_read_from_an_index_and_within_its_bound() {
         for rare in rare() {
             rare_is_found_within_the_bound(&explained, order, &rare).await;
         }
+        a_project_is_read_within_the_same_bound(&explained, order).await;
         for (name, filter) in common() {
             the_thousandth_page_costs_what_the_first_does(&explained, order, name, &filter).await;
         }
@@ -291,6 +292,17 @@ async fn a_first_write_looks_no_type_up() {
 fn of(filter: &EventFilter, order: Order, page_size: u64) -> ListEventsRequest {
     let page_size = i32::try_from(page_size).unwrap();
     ListEventsRequest { filter: Some(filter.clone()), ..ordered(T, order, page_size) }
+}
+
+/// Where a walk of another driver is cut short, a page takes a second one, through the project alone.
+async fn a_project_is_read_within_the_same_bound(explained: &Explained, order: Order) {
+    let rare = rare().into_iter().map(|rare| (rare.name, rare.filter));
+    let names_none = |filter: &EventFilter| filter.project_ids.is_empty() && !filter.tenant_only;
+    for (name, filter) in filters().into_iter().chain(rare).filter(|(_, filter)| names_none(filter)) {
+        let request = ListEventsRequest { parent: format!("{T}/projects/p-3"), ..of(&filter, order, PAGE) };
+        let (_, work) = explained.page(request).await;
+        work.assert_within(bound(&filter), &format!("{name} in a project, {order:?}"));
+    }
 }
 
 async fn rare_is_found_within_the_bound(explained: &Explained, order: Order, rare: &Rare) {

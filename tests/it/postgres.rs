@@ -35,8 +35,7 @@ cd "$dir"
 "$1/initdb" -D "$dir/data" -U auditlog -A trust -E UTF8 --no-locale --no-sync >"$dir/initdb.log" 2>&1 ||
     { cat "$dir/initdb.log" >&2; exit 1; }
 "$1/pg_ctl" -D "$dir/data" -w -t 60 -l "$dir/log" -o "-k $dir -c listen_addresses='' -c fsync=off \
-    -c max_connections=500 -c unix_socket_permissions=0777 $2" start >&2 || { cat "$dir/log" >&2; exit 1; }
-chmod 755 "$dir"
+    -c max_connections=500 $2" start >&2 || { cat "$dir/log" >&2; exit 1; }
 echo "$dir"
 cat >/dev/null || true
 "$1/pg_ctl" -D "$dir/data" -w -m immediate stop >/dev/null 2>&1 || true

@@ -232,6 +232,9 @@ mod tests {
             )
         );
         assert_eq!(server.url.matches("connect_timeout").count(), 1);
+        assert!(server.url.ends_with(
+            "&keepalives_idle=10&keepalives_interval=5&keepalives_count=3&tcp_user_timeout=25000&application_name=auditlog"
+        ));
         assert_eq!(Server::new("postgres://db").url.matches('?').count(), 1);
         assert!(Server::new("postgres://a,b").primary.ends_with("&target_session_attrs=read-write"));
         let any = Server::new("postgres://a,b?target_session_attrs=any");
