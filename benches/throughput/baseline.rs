@@ -137,13 +137,17 @@ pub struct RawSqlite {
 }
 
 impl RawSqlite {
-    pub fn create(folder: &Path) -> Self {
-        let file = folder.join("raw.db").display().to_string();
+    /// With SQLite's own `wal_autocheckpoint` of 1000 pages, or another one.
+    pub fn create(folder: &Path, autocheckpoint: Option<u32>) -> Self {
+        let file = folder.join(format!("raw-{}.db", autocheckpoint.unwrap_or_default())).display().to_string();
         migrate(&format!("sqlite://{file}"));
         let mut connection = SqliteConnection::establish(&file).expect("a database");
         connection
             .batch_execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON")
             .expect("WAL");
+        if let Some(pages) = autocheckpoint {
+            connection.batch_execute(&format!("PRAGMA wal_autocheckpoint={pages}")).expect("a number of pages");
+        }
         Self { connection, rows: 0 }
     }
 

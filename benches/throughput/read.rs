@@ -99,6 +99,8 @@ fn export(service: &Service, raw: &Raw<'_>, rows: u32) {
     let rate = f64::from(rows) / start.elapsed().as_secs_f64();
     assert!(outcome.bytes > rows as usize * ROW_BYTES, "the export broke off after {} bytes", outcome.bytes);
     line(&format!("{rows} rows, {} MiB", outcome.bytes >> 20), rate, "rows/s", copied, "\\copy");
-    let grown = service.usage().peak.saturating_sub(before.resident);
+    let usage = service.usage();
+    let (grown, cpu) = (usage.peak.saturating_sub(before.resident), (usage.cpu - before.cpu).as_secs_f64() * 1e6);
     println!("      resident memory grew by at most {} MiB", grown >> 20);
+    println!("      {:.1} µs of the service's processor time a row", cpu / f64::from(rows));
 }

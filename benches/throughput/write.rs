@@ -109,14 +109,23 @@ pub fn batch(options: &Options) {
     let cluster = durable_cluster();
     let copied = Raw::create(&cluster).copy_in_rate(200_000);
     let service = Service::start(&cluster.create_database());
-    let outcome = batches(&service, 4, options.time);
+    batches_against(&service, options, copied, "\\copy");
+}
+
+/// Batches, four in flight, against so many rows a second.
+fn batches_against(service: &Service, options: &Options, baseline: f64, against: &str) {
+    let before = service.usage().cpu;
+    let outcome = batches(service, 4, options.time);
+    let usage = service.usage();
+    let cpu = (usage.cpu - before).as_secs_f64() * 1e6 / (outcome.calls as f64 * f64::from(BATCH));
     let events = outcome.per_second() * f64::from(BATCH);
-    line("4 batches in flight", events, "events/s", copied, "\\copy");
+    line("4 batches of 500 in flight", events, "events/s", baseline, against);
     println!(
-        "      p50 {:.2} ms, p99 {:.2} ms a batch",
+        "      p50 {:.2} ms, p99 {:.2} ms a batch, {cpu:.1} µs of the service's processor time an event",
         outcome.latencies.percentile(0.5),
         outcome.latencies.percentile(0.99)
     );
+    println!("  peak memory of the service: {} MiB", usage.peak >> 20);
 }
 
 pub fn batches(service: &Service, in_flight: usize, time: Duration) -> Outcome {
@@ -130,20 +139,17 @@ pub fn sqlite(options: &Options) {
     heading("SQLite: against the same rows in transactions of one's own");
     let folder = tempfile::tempdir().expect("a folder");
     let service = Service::start(&format!("sqlite://{}", folder.path().join("service.db").display()));
-    let (mut raw, mut at_64, mut one) = (RawSqlite::create(folder.path()), Turns::of(64), 0.0);
+    let (mut raw, mut alike) = (RawSqlite::create(folder.path(), None), RawSqlite::create(folder.path(), Some(4000)));
+    let (mut at_64, mut one, mut one_alike) = (Turns::of(64), 0.0, 0.0);
     for _ in 0..ROUNDS {
         one += raw.insert_rate(1, options.turn()) / f64::from(ROUNDS);
         at_64.run(&service, options);
+        one_alike += alike.insert_rate(1, options.turn()) / f64::from(ROUNDS);
     }
     at_64.print(one, "one-row transactions");
+    let ratio = at_64.outcome.per_second() / one_alike;
+    println!("      {ratio:.2} x one-row transactions with the service's wal_autocheckpoint ({one_alike:.0})");
     half_load(&service, at_64.outcome.per_second() / 2.0, options.time);
     let thousand = raw.insert_rate(1000, options.time);
-    let outcome = batches(&service, 4, options.time);
-    line(
-        "4 batches of 500 in flight",
-        outcome.per_second() * f64::from(BATCH),
-        "events/s",
-        thousand,
-        "1000-row transactions",
-    );
+    batches_against(&service, options, thousand, "1000-row transactions");
 }

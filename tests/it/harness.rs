@@ -67,7 +67,7 @@ impl Clock for TestClock {
     }
 }
 
-/// Which store a test runs on. Every behaviour test takes one as a parameter, and so runs once on each.
+/// Which store a test runs on. Every test of behaviour takes one as a parameter, and runs on each, unless no store has a part in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     Sqlite,
