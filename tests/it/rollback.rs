@@ -86,6 +86,27 @@ async fn a_log_that_is_not_there_or_was_acknowledged_already_takes_force(
     assert_sealed(&app.database);
 }
 
+/// A service that was started in the middle of a tile reads its beginning when it finishes it. That it is not all there any more is no
+/// fault of the service's.
+#[rstest]
+#[tokio::test]
+async fn a_log_that_went_back_is_told_where_the_beginning_of_a_tile_is_read(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
+    let before = TestApp::start(backend).await;
+    record_many(&before, T, 0, 200).await;
+    let (database, backup) = (Arc::clone(&before.database), backup(&before.database, 200));
+    record_many(&before, T, 200, 40).await;
+    before.stop().await.unwrap().unwrap();
+    let app = TestApp::start_on(Arc::clone(&database), |_| {}).await;
+    assert_eq!(record_one(&app, T).await.unwrap(), 240);
+    database.forge(&backup);
+    let batch = vec![item("", event("k", "1"), ""); 20];
+    assert_rolled_back(app.batch(&Caller::root(), T, batch.clone()).await);
+    acknowledge(&database);
+    assert_eq!(app.batch(&Caller::root(), T, batch).await.unwrap()[0].leaf_index, Some(201));
+}
+
 #[test]
 fn a_database_that_is_not_there_is_not_made() {
     let folder = tempfile::tempdir().unwrap();
