@@ -1,15 +1,15 @@
 //! The composition root: opens the store, starts the append path, binds, serves, and shuts down in order.
 
+mod chores;
 mod health;
+mod shutdown;
 mod signing;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use tokio::{
     net::TcpListener,
     sync::{OnceCell, oneshot, watch},
-    task::JoinHandle,
-    time,
 };
 
 use crate::{
@@ -31,12 +31,14 @@ use crate::{
     telemetry,
 };
 
-use self::health::Health;
 pub use self::signing::SigningError;
+use self::{
+    chores::Chores,
+    health::Health,
+    shutdown::{drain, finish, flatten},
+};
 pub use crate::ingest::{Acknowledged, Acknowledgement};
 
-/// How often the store is made ready for what comes.
-const PREPARE_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 /// After how many times of what a statement may take an append counts as hung: it has several, and each may be waited for.
 const HUNG_AFTER: u32 = 3;
 
@@ -154,12 +156,10 @@ impl App {
         let health = Health { reporter, ready: self.ready };
         // The store has just been opened, and the worker started.
         health.report(true).await;
-        let probe = tokio::spawn(health.clone().probe(self.store.clone(), ingest.clone()));
-        let prepare = tokio::spawn(prepare_daily(self.store.clone(), Arc::clone(&self.api.clock)));
-        let thaw = tokio::spawn(end_frozen(self.store.clone()));
+        let (clock, authenticator) = (Arc::clone(&self.api.clock), self.transport.authenticator.clone());
+        let chores = Chores::begin(&self.store, &ingest, clock, authenticator, &health);
         let (stop, stopped) = oneshot::channel::<()>();
         let until_stopped = async { drop(stopped.await) };
-        let keys = tokio::spawn(keep_keys_fresh(self.transport.authenticator.clone()));
         let self_audit = self.transport.self_audit.clone();
         let telling = tokio::spawn(self_audit.clone().run());
         let serving = rpc::serve(self.api, self.transport, health_service, self.listener, until_stopped);
@@ -168,12 +168,8 @@ impl App {
             ended = &mut serving => Some(ended),
             () = signal => None,
         };
-        probe.abort();
-        // Else it might say once more that all is well.
-        drop(probe.await);
-        prepare.abort();
-        thaw.abort();
-        keys.abort();
+        // Before the report: the probe might say once more that all is well.
+        chores.end().await;
         health.report(false).await;
         let result = match early {
             Some(ended) => flatten(ended),
@@ -233,12 +229,6 @@ async fn authenticator(config: &Config, clock: &Arc<dyn Clock>) -> Result<Authen
     })
 }
 
-async fn keep_keys_fresh(authenticator: Authenticator) {
-    if let Authenticator::Token(_, verifier) = authenticator {
-        verifier.keep_fresh().await;
-    }
-}
-
 fn open_tls(config: &TlsConfig) -> Result<Arc<rpc::Tls>, rpc::TlsError> {
     let TlsConfig { cert_file, key_file, client_ca_file, .. } = config.clone();
     rpc::Tls::open(rpc::TlsFiles { cert: cert_file, key: key_file, client_ca: client_ca_file }).map(Arc::new)
@@ -270,68 +260,6 @@ fn ingest_settings(config: &Config) -> IngestSettings {
         batch_events: config.limits.batch_events,
         batch_bytes: config.limits.batch_bytes,
         patience: config.database.statement_timeout.saturating_mul(HUNG_AFTER),
-    }
-}
-
-async fn drain(
-    serving: JoinHandle<Result<(), tonic::transport::Error>>,
-    stop: oneshot::Sender<()>,
-    health: Health,
-    shutdown: ShutdownConfig,
-) -> Result<(), AppError> {
-    tracing::info!(delay = ?shutdown.delay, grace = ?shutdown.grace, "shutting down");
-    time::sleep(shutdown.delay).await;
-    drop(stop);
-    health.end_watches().await;
-    let abort = serving.abort_handle();
-    match time::timeout(shutdown.grace, serving).await {
-        Ok(ended) => flatten(ended),
-        Err(_) => {
-            tracing::warn!("the grace has passed; what is still open is cut off");
-            abort.abort();
-            Ok(())
-        }
-    }
-}
-
-/// Has all committed and answered that was accepted, unless the store hangs.
-async fn finish(ingest: &Ingest, workers: Workers) -> Result<(), AppError> {
-    ingest.close();
-    let joined = workers.join().await;
-    if let Err(Hung(workers)) = joined {
-        let unanswered = ingest.waiting();
-        tracing::error!(
-            workers,
-            unanswered,
-            "the database does not answer, or is too slow; what is unanswered may be stored or not"
-        );
-    }
-    Ok(joined?)
-}
-
-fn flatten(ended: Result<Result<(), tonic::transport::Error>, tokio::task::JoinError>) -> Result<(), AppError> {
-    Ok(ended.map_err(io::Error::other)??)
-}
-
-/// Has the store made ready for the months to come. The start has done it once; failing for a day or two does no harm.
-async fn prepare_daily(store: Store, clock: Arc<dyn Clock>) {
-    let mut days = time::interval_at(time::Instant::now() + PREPARE_EVERY, PREPARE_EVERY);
-    loop {
-        days.tick().await;
-        if let Err(error) = store.prepare(clock.now()).await {
-            tracing::error!(%error, "the store could not be made ready for the coming months");
-        }
-    }
-}
-
-/// Ends what replicas that are frozen have asked for, whoever finds it first. Who records and waits for one ends it at once. What is
-/// untaken for that long is found when it has been so for a third more at most.
-async fn end_frozen(store: Store) {
-    while store.is_on_server() {
-        time::sleep(store.untaken_after() / 3).await;
-        if let Err(error) = store.end_frozen().await {
-            tracing::debug!(%error, "could not look for sessions of replicas that are frozen");
-        }
     }
 }
 

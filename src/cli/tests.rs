@@ -52,13 +52,3 @@ fn settings_without_effect_are_not_offered() {
         }
     }
 }
-
-#[test]
-fn an_error_is_one_line_with_causes_told_once() {
-    #[derive(Debug, thiserror::Error)]
-    #[error("outer")]
-    struct Outer(#[source] io::Error);
-    assert_eq!(one_line(&Outer(io::Error::other("inner\n  more"))), "outer: inner more");
-    assert_eq!(one_line(&Outer(io::Error::other("Zoë\r\u{1b}[8m"))), r"outer: Zoë\r\u{1b}[8m");
-    assert_eq!(one_line(&CliError::Config(ConfigError::UrlTwice)), ConfigError::UrlTwice.to_string());
-}

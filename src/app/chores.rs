@@ -1,0 +1,65 @@
+//! What the service does by itself while it serves.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{task::JoinSet, time};
+
+use crate::{auth::Authenticator, ingest::Ingest, model::Clock, store::Store};
+
+use super::health::Health;
+
+/// How often the store is made ready for what comes.
+const PREPARE_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The tasks.
+pub(super) struct Chores(JoinSet<()>);
+
+impl Chores {
+    pub(super) fn begin(
+        store: &Store,
+        ingest: &Ingest,
+        clock: Arc<dyn Clock>,
+        authenticator: Authenticator,
+        health: &Health,
+    ) -> Self {
+        let mut chores = JoinSet::new();
+        chores.spawn(health.clone().probe(store.clone(), ingest.clone()));
+        chores.spawn(prepare_daily(store.clone(), clock));
+        chores.spawn(end_frozen(store.clone()));
+        chores.spawn(keep_keys_fresh(authenticator));
+        Self(chores)
+    }
+
+    /// Ends all of them, and waits until none goes on.
+    pub(super) async fn end(mut self) {
+        self.0.shutdown().await;
+    }
+}
+
+/// Has the store made ready for the months to come. The start has done it once; failing for a day or two does no harm.
+async fn prepare_daily(store: Store, clock: Arc<dyn Clock>) {
+    let mut days = time::interval_at(time::Instant::now() + PREPARE_EVERY, PREPARE_EVERY);
+    loop {
+        days.tick().await;
+        if let Err(error) = store.prepare(clock.now()).await {
+            tracing::error!(%error, "the store could not be made ready for the coming months");
+        }
+    }
+}
+
+/// Ends what replicas that are frozen have asked for, whoever finds it first. Who records and waits for one ends it at once. What is
+/// untaken for that long is found when it has been so for a third more at most.
+async fn end_frozen(store: Store) {
+    while store.is_on_server() {
+        time::sleep(store.untaken_after() / 3).await;
+        if let Err(error) = store.end_frozen().await {
+            tracing::debug!(%error, "could not look for sessions of replicas that are frozen");
+        }
+    }
+}
+
+async fn keep_keys_fresh(authenticator: Authenticator) {
+    if let Authenticator::Token(_, verifier) = authenticator {
+        verifier.keep_fresh().await;
+    }
+}
