@@ -1,7 +1,8 @@
 //! What goes into the append path.
 
 use super::{
-    event::{Actor, Draft, Salt},
+    draft::Draft,
+    event::{Actor, Salt},
     leaf::{self, Hash},
     name::Scope,
 };

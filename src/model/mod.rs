@@ -5,7 +5,8 @@
 
 pub mod clock;
 pub mod crowd;
-pub mod encoder;
+pub mod draft;
+mod encoder;
 pub mod entry;
 pub mod event;
 pub mod filter;
@@ -25,12 +26,12 @@ pub mod wire;
 
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use crowd::{CallerKey, Callers, Crowd};
+pub use draft::{Draft, EventDraft, EventReceipt, IdOrigin, NoteDraft, NoteReceipt, Receipt, TraceIdOrigin};
 pub use encoder::Encoder;
 pub use entry::{Entry, salt, salts};
 pub use event::{
-    ActionType, Actor, ActorType, Content, Draft, Erasure, Event, EventBody, EventDraft, EventReceipt, FieldChange,
-    IdOrigin, NoteBody, NoteDraft, NoteReceipt, Receipt, RequestContext, Resource, Salt, Sealed, TraceIdOrigin,
-    UpdateNote,
+    ActionType, Actor, ActorType, Content, Erasure, Event, EventBody, FieldChange, NoteBody, RequestContext, Resource,
+    Salt, Sealed, UpdateNote,
 };
 pub use filter::{EventFilter, Order};
 pub use limits::{Limits, TextRule, TrafficLimits};
