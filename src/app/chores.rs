@@ -47,8 +47,8 @@ async fn prepare_daily(store: Store, clock: Arc<dyn Clock>) {
     }
 }
 
-/// Ends what replicas that are frozen have asked for, whoever finds it first. Who records and waits for one ends it at once. What is
-/// untaken for that long is found when it has been so for a third more at most.
+/// Ends what replicas that are frozen have asked for, whoever finds it first. Who records and waits for one ends it at once. It looks
+/// three times in `untaken_after`, so a reader's session is ended at four thirds of that at the latest.
 async fn end_frozen(store: Store) {
     while store.is_on_server() {
         time::sleep(store.untaken_after() / 3).await;

@@ -44,13 +44,11 @@ impl Call {
         )
     }
 
-    /// Who calls; the log line gets it too. A call that came around the layer that finds out is a fault of ours.
+    /// Who calls. A call that came around the layer that finds out is a fault of ours.
     pub fn principal(&self) -> Result<&Principal, Failure> {
         let missing = || Failure::internal("no layer has authenticated the call");
         let principal = self.authentication.as_ref().ok_or_else(missing)?;
-        let principal = principal.as_ref().map_err(|error| error.clone())?;
-        Span::current().record("principal", &principal.actor.id);
-        Ok(principal)
+        Ok(principal.as_ref().map_err(|error| error.clone())?)
     }
 
     /// Tells the log line what the call is about.

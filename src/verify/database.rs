@@ -46,8 +46,11 @@ pub fn verify_database(
     let mut reader = AuditReader::open(url, timeout, tenant).map_err(VerifyError::from)?;
     let head = reader.head().map_err(VerifyError::from)?;
     let mut check = DatabaseCheck::new(&mut reader, tenant, head.as_ref(), expected.saved);
-    match check.run(head, expected.key, progress) {
-        Ok(()) => Ok(check.finish(expected.saved)),
+    let result = check.run(head, expected.key, progress);
+    // Also where the rest cannot be read: a log that was rolled back, or is another one, is no less so.
+    check.compare(expected.saved);
+    match result {
+        Ok(()) => Ok(check.finish()),
         Err(error) => Err(BrokenOff { findings: check.report.findings, error: error.into() }),
     }
 }
@@ -227,13 +230,16 @@ impl<'r> DatabaseCheck<'r> {
         standing::check_epochs(self.reader, &self.log, self.epoch, findings)
     }
 
-    fn finish(self, saved: Option<&Checkpoint>) -> LogReport {
-        let Self { tree, mut report, log, size, epoch, is_tree_lost, .. } = self;
-        if is_tree_lost {
-            report.findings.add(&log, "the tree cannot be made: too many leaves are missing in a row");
-        } else if let Some(saved) = saved {
-            compare_with_saved(&log, size, epoch, tree.root_at(), saved, &mut report.findings);
+    fn compare(&mut self, saved: Option<&Checkpoint>) {
+        let (log, findings) = (&self.log, &mut self.report.findings);
+        if self.is_tree_lost {
+            findings.add(log, "the tree cannot be made: too many leaves are missing in a row");
+        } else {
+            compare_with_saved(log, self.size, self.epoch, self.tree.root_at(), saved, findings);
         }
-        LogReport { size, root: tree.root(), ..report }
+    }
+
+    fn finish(self) -> LogReport {
+        LogReport { size: self.size, root: self.tree.root(), ..self.report }
     }
 }

@@ -159,9 +159,24 @@ impl ListedCheck {
         self.tree.size() == self.checkpoint.size && self.tree.root() == self.checkpoint.root
     }
 
-    /// What was found so far, where nothing more will come.
-    pub fn into_findings(self) -> Findings {
+    /// What was found, where the service gives no more: with what the leaves that have come show by themselves.
+    pub fn break_off(mut self, log: &str, saved: Option<&Checkpoint>) -> Findings {
+        if self.tree.size() == self.checkpoint.size {
+            self.compare_root(log);
+        }
+        self.compare_with(saved, log);
         self.findings
+    }
+
+    fn compare_root(&mut self, log: &str) {
+        if !self.has_root() {
+            self.findings.add(log, "its leaves do not make the root of its checkpoint");
+        }
+    }
+
+    fn compare_with(&mut self, saved: Option<&Checkpoint>, log: &str) {
+        let (size, epoch) = (self.size(), epoch_of(&self.checkpoint.origin));
+        compare_with_saved(log, size, epoch, self.tree.root_at(), saved, &mut self.findings);
     }
 
     /// All leaves have come.
@@ -169,13 +184,8 @@ impl ListedCheck {
         for (position, due) in self.due.iter().filter(|_| !self.is_given_up) {
             self.findings.add(&due.name, format!("is listed at position {position}, where the log has no leaf"));
         }
-        if !self.has_root() {
-            self.findings.add(log, "its leaves do not make the root of its checkpoint");
-        }
-        if let Some(saved) = saved {
-            let epoch = epoch_of(&self.checkpoint.origin);
-            compare_with_saved(log, self.size(), epoch, self.tree.root_at(), saved, &mut self.findings);
-        }
+        self.compare_root(log);
+        self.compare_with(saved, log);
         let Self { checkpoint, events, notes, findings, .. } = self;
         LogReport { size: checkpoint.size, root: checkpoint.root, events, notes, has_key: true, findings }
     }

@@ -49,18 +49,21 @@ pub struct LogReport {
     pub findings: Findings,
 }
 
-/// Holds the log against an earlier checkpoint; `epoch` is the one that the log is in, and
-/// `root_at_its_size` what the recomputed log has at the checkpoint's size, if it is that long.
+/// Holds the log against an earlier checkpoint, if there is one; `epoch` is the one that the log is in, and
+/// `root_at_its_size` what the recomputed log has at the checkpoint's size, if it was made as far as that.
 fn compare_with_saved(
     log: &str,
     size: u64,
     epoch: u32,
     root_at_its_size: Option<Hash>,
-    saved: &Checkpoint,
+    saved: Option<&Checkpoint>,
     findings: &mut Findings,
 ) {
+    let Some(saved) = saved else { return };
     let hint = epoch_hint(epoch, epoch_of(&saved.origin));
     match root_at_its_size {
+        // The verification has not come that far.
+        None if size >= saved.size => (),
         None => findings.add(
             log,
             format!("has {size} leaves, fewer than the {} of the saved checkpoint: it was rolled back{hint}", saved.size),

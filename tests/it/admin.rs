@@ -214,7 +214,8 @@ async fn each_alert_finds_its_series_before_anything_has_happened(
     let expressions: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("expr: ")).collect();
     assert_eq!(expressions.len(), rules.matches("- alert: ").count());
     for series in expressions.iter().flat_map(|expression| series_of(expression)) {
-        let mut lines = text.lines().filter(|line| line.starts_with(&series[0]));
+        let is_of = |line: &&str| line.strip_prefix(&series[0]).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let mut lines = text.lines().filter(is_of);
         assert!(lines.any(|line| series.iter().all(|part| line.contains(part))), "{series:?} in\n{text}");
     }
 }

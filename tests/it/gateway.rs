@@ -310,6 +310,25 @@ async fn web_calls_go_through(#[values(Backend::Sqlite, Backend::Postgres)] back
     assert_eq!(http1::send_over(stream, metrics).await.status(), 404);
 }
 
+/// A page's call begins with a preflight, which no replica answers either.
+#[tokio::test]
+async fn a_page_reads_that_no_replica_answers() {
+    let app = TestApp::start(Backend::Sqlite).await;
+    let Some(gateway) = Gateway::before(&app) else { return };
+    app.stop().await.unwrap().unwrap();
+    let stream = UnixStream::connect(gateway.socket("web.sock")).await.unwrap();
+    let preflight = http1::send_over(stream, web::preflight(CONSOLE)).await;
+    let told = |name: &str| preflight.headers().get(name).map(|value| value.to_str().unwrap());
+    assert_eq!(preflight.status(), 200);
+    assert_eq!(told("access-control-allow-origin"), Some(CONSOLE));
+    assert_eq!(told("access-control-allow-methods"), Some("POST"));
+    assert!(told("access-control-allow-headers").is_some_and(|names| names.contains("content-type")), "{preflight:?}");
+    let unavailable = gateway.web("ListEvents", &list(T), &[("authorization", ANN), ("origin", CONSOLE)]).await;
+    assert_eq!(unavailable.code(), Some(14), "{unavailable:?}");
+    assert_eq!(unavailable.headers["access-control-allow-origin"], CONSOLE);
+    assert!(!unavailable.headers.contains_key("access-control-allow-methods"), "{unavailable:?}");
+}
+
 #[rstest]
 #[tokio::test]
 async fn an_export_streams_whole(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {

@@ -30,9 +30,13 @@ fn initialized() -> Cluster {
         assert_eq!(script.matches(committed).count(), 1, "{committed}");
         script = script.replace(committed, &here);
     }
-    fs::write(folder.path().join("init.sql"), script.replace("/run/secrets/", &secrets)).unwrap();
-    for secret in ["owner_password", "service_password"] {
-        fs::write(folder.path().join(secret), "it's a secret\n").unwrap();
+    let script = script.replace("/run/secrets/", &secrets);
+    let secret = "it's a secret\n";
+    for (file, text) in [("init.sql", &*script), ("owner_password", secret), ("service_password", secret)] {
+        let path = folder.path().join(file);
+        fs::write(&path, text).unwrap();
+        // For whoever the server runs as, whatever this process's umask is.
+        fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
     }
     let psql = bin_dir().join("psql");
     let mut command = cluster.command(psql.to_str().unwrap());

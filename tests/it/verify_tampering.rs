@@ -346,6 +346,29 @@ async fn values_that_are_not_of_their_columns_type_are_named() {
     }
 }
 
+/// Who rolls a log back cannot hide it by a table that is gone.
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_is_told_where_the_rows_cannot_be_read(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
+    let app = TestApp::start(backend).await;
+    sealed_log(&app).await;
+    let saved = app.checkpoint(&Caller::root(), T).await.unwrap().checkpoint;
+    let database = Arc::clone(&app.database);
+    app.stop().await.unwrap().unwrap();
+    let file = database.folder.path().join("saved");
+    std::fs::write(&file, saved).unwrap();
+    let with_saved = ["--checkpoint", file.to_str().unwrap()];
+    let mut tampering = Tampering::begin(&database);
+    tampering.run("DROP TABLE update_notes");
+    assert_eq!(verify(&database, "acme", &with_saved).status.code(), Some(1));
+    tampering.run("UPDATE tree_heads SET tree_size = 256");
+    assert_eq!(verify(&database, "acme", &[]).status.code(), Some(1));
+    let says = ["the log of tenants/acme", "fewer than the 605 of the saved checkpoint"];
+    assert_finds("a rollback", &verify(&database, "acme", &with_saved), &says);
+}
+
 /// The rest may be as it is: what was found is told all the same.
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]

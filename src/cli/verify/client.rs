@@ -39,11 +39,11 @@ pub(super) async fn verify(remote: &Remote, question: &Question<'_>) -> Result<A
     if u64::try_from(reply.tree_size()).ok() != Some(checkpoint.size) || reply.root_hash != checkpoint.root {
         check.add("the checkpoint", "says another size or root than the reply that it came in");
     }
-    let mut walk = Walk::new(remote, &parent, check);
+    let (mut walk, log) = (Walk::new(remote, &parent, check), format!("the log of {parent}"));
     if let Err(error) = walk_and_compare(&mut walk, &checkpoint).await {
-        return Err(BrokenOff { findings: walk.check.into_findings(), error });
+        return Err(BrokenOff { findings: walk.check.break_off(&log, question.saved), error });
     }
-    let report = walk.check.finish(&format!("the log of {parent}"), question.saved);
+    let report = walk.check.finish(&log, question.saved);
     Ok(Answer {
         report: explained(Report::of_log(&parent, report, question.saved), question, &checkpoint),
         checkpoint: reply.checkpoint,

@@ -68,9 +68,6 @@ impl ExportedArgs {
         let has_nothing_to_prove = self.proofs && !manifest.proof_columns;
         refuse_unused(&[(has_nothing_to_prove, "--proofs")], "on a file without proof columns")?;
         let mut export = check(file, &manifest).map_err(|broken_off| broken_off.map(|source| self.unread(source)))?;
-        if let Some(row) = export.unread.take() {
-            return Err(BrokenOff { findings: export.findings, error: CliError::Unread(row) });
-        }
         if self.whole {
             coverage::require_whole(&manifest, &mut export.findings);
         }
@@ -78,6 +75,9 @@ impl ExportedArgs {
             Ok(proved) => proved,
             Err(error) => return Err(BrokenOff { findings: export.findings, error }),
         };
+        if let Some(row) = export.unread {
+            return Err(BrokenOff { findings: export.findings, error: CliError::Unread(row) });
+        }
         let mut report = Report::new(export.findings);
         coverage::tell(&mut report, &manifest);
         report.line("rows", export.rows);

@@ -11,6 +11,7 @@ use http::{Request, Response};
 use tokio::{sync::OwnedSemaphorePermit, time};
 use tonic::body::Body;
 use tower::{Layer, Service};
+use tracing::Span;
 
 use super::{CallPlace, Patience, Traffic, incoming::Whole};
 use crate::{
@@ -65,6 +66,10 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let id = RequestId::of(request.extensions());
+        if let Some(caller) = caller(&request) {
+            // For the log line, which is to name also whom the limits stop.
+            Span::current().record("principal", &caller.actor.id);
+        }
         let (place, stream) = match self.places(&request) {
             Ok(places) => places,
             Err(failure) => return Box::pin(refuse(failure, id)),

@@ -3,7 +3,7 @@
 //! A writer remembers the trees of the logs that it has appended to. Most batches are written on that memory alone: the
 //! places are given, the trees grow, and one statement moves the heads and stores the rows, and tiles where some are
 //! finished. A head that somebody else has moved, or an id that is stored already, fails that statement as a whole, and
-//! the batch is written once more the careful way: lock the heads, look up the ids, decide, write.
+//! the batch is written once more, as it is where rows are gone that memory counts on, the careful way: lock the heads, look up the ids, decide, write.
 
 mod advance_heads;
 mod epoch;
@@ -136,7 +136,10 @@ impl Writer {
                     self.append_carefully(batch)
                 }
                 // Rows that memory counts on are gone: who looks at the heads finds out whether the log went back.
-                Err(Failed::Store(StoreError::Corrupt(_))) => self.append_carefully(batch),
+                Err(Failed::Store(error @ StoreError::Corrupt(_))) => {
+                    tracing::warn!(%error, "what was remembered of a log does not fit what is stored");
+                    self.append_carefully(batch)
+                }
                 appended => appended,
             },
             None => self.append_carefully(batch),
