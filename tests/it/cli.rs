@@ -211,6 +211,21 @@ async fn each_call_is_logged_without_bodies_and_credentials(#[values(Backend::Sq
     assert_eq!((failed("Unauthenticated"), failed("PermissionDenied")), (6, 6));
 }
 
+/// Whoever has to stop them must know who they are.
+#[tokio::test]
+async fn the_log_names_whom_a_limit_stops() {
+    let database = Database::create(Backend::Sqlite);
+    let server = ChildServer::serve(&database, &[("AUDITLOG_LIMITS_CALLER_RATE", "1")]);
+    let mut client = server.client().await;
+    let flood = Caller::new("flood").role("tenant_viewer@tenants/acme");
+    while client.list_events(flood.call(list(T))).await.is_ok() {}
+    server.signal("TERM");
+    let (_, log) = server.end().await;
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let stopped: Vec<_> = lines.filter(|line| line["code"] == "ResourceExhausted").collect();
+    assert!(!stopped.is_empty() && stopped.iter().all(|line| line["span"]["principal"] == "flood"), "{log}");
+}
+
 /// Puts text that the log must not have wherever a call takes text.
 fn marked(mut call: crate::calls::Call) -> crate::calls::Call {
     use crate::calls::Call;
