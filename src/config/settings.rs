@@ -237,7 +237,7 @@ table! {
         /// JSON Web Key Set: a file, or an address that begins with https:// or http://
         #[arg(long = "jwt-jwks", value_name = "FILE|URL")]
         jwks: String,
-        /// How often the address of the key set is asked again [default: 10m]
+        /// How often the address of the key set is asked again; while it does not answer then, every 10 s [default: 10m]
         #[arg(long = "jwt-jwks-refresh", value_name = "DURATION", hide_short_help = true)]
         jwks_refresh: HumanDuration,
         /// Issuers (iss) whose tokens are taken, separated by commas. Unset: any

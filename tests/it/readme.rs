@@ -207,6 +207,7 @@ fn the_table_of_settings_is_complete_and_tells_the_defaults() {
         let default = help.split_once("[default: ").map_or("", |(_, default)| default.trim_end_matches(']'));
         let row = table.get(key).unwrap_or_else(|| panic!("docs/settings.md has no row for {key}"));
         assert_eq!(row[1..4], [variable(key), flag, default.to_owned()], "{key}");
+        assert_eq!(row[4], help.split(" [default: ").next().unwrap().replace('`', ""), "{key}");
     }
     let keys: Vec<&str> = command.get_arguments().map(|argument| argument.get_id().as_str()).collect();
     let gone = table.iter().find(|(key, row)| row.len() == 5 && row[2].starts_with("--") && !keys.contains(&&***key));
@@ -237,9 +238,10 @@ fn the_table_of_errors_is_complete() {
 }
 
 /// The pages, as they are linked to.
-const PAGES: [(&str, &str); 13] = [
+const PAGES: [(&str, &str); 14] = [
     ("README.md", README),
     ("CONTRIBUTING.md", include_str!("../../CONTRIBUTING.md")),
+    ("docs/clients.md", include_str!("../../docs/clients.md")),
     ("docs/deploy.md", DEPLOY),
     ("docs/erase.md", include_str!("../../docs/erase.md")),
     ("docs/errors.md", ERRORS),
