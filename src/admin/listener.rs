@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::serve::Listener;
@@ -30,22 +30,32 @@ pub(super) struct Doorkeeper {
     places: VecDeque<oneshot::Sender<()>>,
     most: usize,
     age: Duration,
+    /// When the log was told last that there are too many.
+    told: Option<Instant>,
 }
 
 impl Doorkeeper {
     pub(super) fn new(listener: TcpListener) -> Self {
-        Self { listener, places: VecDeque::new(), most: MOST, age: AGE }
+        Self { listener, places: VecDeque::new(), most: MOST, age: AGE, told: None }
     }
 
     fn place(&mut self) -> oneshot::Receiver<()> {
         self.places.retain(|place| !place.is_closed());
         if self.places.len() >= self.most {
-            tracing::warn!(limit = self.most, "the oldest connection to admin.listen was closed, there were too many");
+            self.tell();
             self.places.pop_front();
         }
         let (place, lost) = oneshot::channel();
         self.places.push_back(place);
         lost
+    }
+
+    /// Once in a while: whoever floods shall not fill the log.
+    fn tell(&mut self) {
+        if self.told.is_none_or(|told| told.elapsed() >= self.age) {
+            tracing::warn!(limit = self.most, "the oldest connection to admin.listen was closed, there were too many");
+            self.told = Some(Instant::now());
+        }
     }
 }
 

@@ -144,9 +144,11 @@ async fn a_conflict_that_stays_is_answered_as_what_it_is(
     app.record(&Caller::root(), "tenants/x", event("k", "1")).await.unwrap();
 }
 
+/// Nor does one that is killed while the server is.
 #[tokio::test]
 async fn a_replica_that_is_killed_takes_nothing_with_it() {
-    let database = Database::create(Backend::Postgres);
+    let cluster = Arc::new(Cluster::start(""));
+    let database = Database::on(&cluster);
     let (mut a, b) = (ChildServer::serve(&database, &[]), ChildServer::serve(&database, &[]));
     let (of_a, of_b) = (a.client().await, b.client().await);
     let mut load = Load::new();
@@ -154,13 +156,16 @@ async fn a_replica_that_is_killed_takes_nothing_with_it() {
         load.add(&[&of_a, &of_b], "tenants/x", size);
         load.add(&[&of_b], "tenants/x", size);
     }
-    soon(load.more(150)).await;
+    soon(load.more(100)).await;
     a.kill();
-    soon(load.more(150)).await;
+    soon(load.more(100)).await;
     let mut a = ChildServer::serve(&database, &[]);
     load.add(&[&a.client().await, &of_b], "tenants/x", 20);
     soon(load.more(100)).await;
+    let restarted = Arc::clone(&cluster);
+    let restart = spawn_blocking(move || restarted.restart("immediate"));
     a.kill();
+    restart.await.unwrap();
     soon(load.more(100)).await;
     let told = load.stop().await;
     told.assert_store_away_at_worst();
