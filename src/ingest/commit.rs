@@ -191,6 +191,8 @@ impl<L: Log> Worker<L> {
         let second = self.log.reconnect().and_then(|()| self.log.append(batch));
         match (first, second) {
             (_, Ok(appended)) => Ok(appended),
+            // Whatever became of the first attempt: a log that went back holds it no more, and takes nothing.
+            (_, Err(error @ StoreError::RolledBack { .. })) => Err(error),
             // What the first attempt may have stored, a second one that did nothing cannot rule out.
             (StoreError::OutcomeUnknown(_), Err(error)) => Err(StoreError::OutcomeUnknown(error.to_string())),
             (_, Err(error)) => Err(error),

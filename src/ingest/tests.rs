@@ -35,6 +35,8 @@ enum Fault {
     LostBeforeCommit,
     /// It is done, and the reply is lost.
     LostAfterCommit,
+    /// The log of `a` is found to have gone back.
+    WentBack,
 }
 
 /// The real writer behind a wire that fails as told.
@@ -54,6 +56,7 @@ impl Log for Faulty {
                 self.writer.append(batch)?;
                 Err(StoreError::OutcomeUnknown("cut".to_owned()))
             }
+            Fault::WentBack => Err(StoreError::RolledBack { tenant: "a".to_owned(), what: "it is gone".to_owned() }),
         }
     }
 
@@ -183,6 +186,15 @@ async fn answers_truly_and_never_stores_twice(
         assert_eq!(first, retried);
     }
     bench.assert_gapless(1).await;
+}
+
+/// A server that took over without the last commits cuts the connections, too.
+#[tokio::test]
+async fn a_log_that_went_back_is_told_though_the_connection_broke() {
+    let bench = Bench::new();
+    let (ingest, _worker) = bench.ingest(&[Fault::LostBeforeCommit, Fault::WentBack], &[]);
+    let recorded = ingest.record(vec![(permit(), draft(1, IdOrigin::Client))]).await;
+    assert_eq!(recorded, Err(IngestError::RolledBack { tenant: "a".to_owned() }));
 }
 
 #[tokio::test]

@@ -25,6 +25,9 @@ pub enum OtlpError {
     /// There is no TLS towards collectors.
     #[error("{0} begins with https, and traces are sent without TLS: name a collector beside the service by http://")]
     Https(&'static str),
+    /// It cannot be told how to get there.
+    #[error("{0} is {1}: it must begin with http://, as http://collector:4317 does")]
+    Scheme(&'static str, String),
     /// There is but one protocol.
     #[error("{0} is {1}, and traces are sent by grpc only: unset it")]
     Protocol(&'static str, String),
@@ -97,9 +100,12 @@ fn is_wanted(variable: impl Fn(&str) -> Option<String>) -> bool {
 
 /// What the exporter would refuse in words for programmers, or pass over.
 fn require_possible(variable: impl Fn(&str) -> Option<String>) -> Result<(), OtlpError> {
-    let endpoint = first_set(&ENDPOINTS, &variable);
-    if let Some((name, _)) = endpoint.filter(|(_, url)| url.to_ascii_lowercase().starts_with("https:")) {
-        return Err(OtlpError::Https(name));
+    if let Some((name, endpoint)) = first_set(&ENDPOINTS, &variable) {
+        match endpoint.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase()).as_deref() {
+            Some("http") => (),
+            Some("https") => return Err(OtlpError::Https(name)),
+            _ => return Err(OtlpError::Scheme(name, endpoint)),
+        }
     }
     match first_set(&PROTOCOLS, variable) {
         Some((name, protocol)) if protocol != "grpc" => Err(OtlpError::Protocol(name, protocol)),
@@ -118,6 +124,11 @@ mod tests {
         };
         let https = check("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4317").unwrap_err();
         assert!(https.starts_with("OTEL_EXPORTER_OTLP_ENDPOINT begins with https"), "{https}");
+        let none = check("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4317").unwrap_err();
+        assert!(
+            none.starts_with("OTEL_EXPORTER_OTLP_ENDPOINT is localhost:4317: it must begin with http://"),
+            "{none}"
+        );
         let http = check("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf").unwrap_err();
         assert!(http.starts_with("OTEL_EXPORTER_OTLP_PROTOCOL is http/protobuf"), "{http}");
         assert_eq!(check("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"), Ok(()));

@@ -115,7 +115,7 @@ impl Answer {
     }
 
     pub(super) fn store_unavailable(advice: &str) -> Self {
-        let message = format!("the database does not answer; {advice}");
+        let message = format!("the database does not answer, or takes nothing; {advice}");
         Self::new(Code::Unavailable, ErrorReason::StoreUnavailable, message).retry_after(OUTAGE_DELAY)
     }
 
