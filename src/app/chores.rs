@@ -8,8 +8,8 @@ use crate::{auth::Authenticator, ingest::Ingest, model::Clock, store::Store};
 
 use super::health::Health;
 
-/// How often the store is made ready for what comes.
-const PREPARE_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often it is looked whether a new day has begun.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The tasks.
 pub(super) struct Chores(JoinSet<()>);
@@ -36,12 +36,19 @@ impl Chores {
     }
 }
 
-/// Has the store made ready for the months to come. The start has done it once; failing for a day or two does no harm.
+/// Has the store made ready for the months to come, once on each day. The start has done it; failing for a day or two does no harm.
+/// The days are the clock's: a machine that has slept is ready as soon as it wakes.
 async fn prepare_daily(store: Store, clock: Arc<dyn Clock>) {
-    let mut days = time::interval_at(time::Instant::now() + PREPARE_EVERY, PREPARE_EVERY);
+    let mut ticks = time::interval(LOOK_EVERY);
+    let mut prepared = clock.now().date_naive();
     loop {
-        days.tick().await;
-        if let Err(error) = store.prepare(clock.now()).await {
+        ticks.tick().await;
+        let now = clock.now();
+        if now.date_naive() == prepared {
+            continue;
+        }
+        prepared = now.date_naive();
+        if let Err(error) = store.prepare(now).await {
             tracing::error!(%error, "the store could not be made ready for the coming months");
         }
     }
