@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chrono::NaiveDate;
 use tokio::{task::JoinSet, time};
 
 use crate::{auth::Authenticator, ingest::Ingest, model::Clock, store::Store};
@@ -24,13 +25,14 @@ impl Chores {
     ) -> Self {
         let mut chores = JoinSet::new();
         chores.spawn(health.clone().probe(store.clone(), ingest.clone()));
-        chores.spawn(prepare_daily(store.clone(), clock));
+        let today = clock.now().date_naive();
+        chores.spawn(prepare_daily(store.clone(), clock, today));
         chores.spawn(end_frozen(store.clone()));
         chores.spawn(keep_keys_fresh(authenticator));
         Self(chores)
     }
 
-    /// Ends all of them, and waits until none goes on.
+    /// Ends all of them, and waits until none begins anything any more.
     pub(super) async fn end(mut self) {
         self.0.shutdown().await;
     }
@@ -38,9 +40,8 @@ impl Chores {
 
 /// Has the store made ready for the months to come, once on each day. The start has done it; failing for a day or two does no harm.
 /// The days are the clock's: a machine that has slept is ready as soon as it wakes.
-async fn prepare_daily(store: Store, clock: Arc<dyn Clock>) {
+async fn prepare_daily(store: Store, clock: Arc<dyn Clock>, mut prepared: NaiveDate) {
     let mut ticks = time::interval(LOOK_EVERY);
-    let mut prepared = clock.now().date_naive();
     loop {
         ticks.tick().await;
         let now = clock.now();

@@ -21,6 +21,8 @@ pub(super) struct Submission {
     pub(super) caller: CallerKey,
     pub(super) entries: Vec<Entry>,
     pub(super) bytes: usize,
+    /// Whether an attempt has left it open if it is stored. Only one that stores it, or finds it, can tell otherwise.
+    pub(super) is_unknown: bool,
     reply: oneshot::Sender<Answer>,
     /// The room that it takes in the queue.
     place: Place,
@@ -43,7 +45,7 @@ pub(super) struct Queue {
 impl Submission {
     pub(super) fn new(caller: CallerKey, entries: Vec<Entry>, reply: oneshot::Sender<Answer>, place: Place) -> Self {
         let bytes = entries.iter().map(Entry::encoded_bound).sum();
-        Self { caller, entries, bytes, reply, place }
+        Self { caller, entries, bytes, is_unknown: false, reply, place }
     }
 
     pub(super) fn answer(self, answer: Result<Vec<Receipt>, IngestError>) {

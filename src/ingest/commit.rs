@@ -81,13 +81,13 @@ impl<L: Log> Worker<L> {
     }
 
     /// Appends a batch. Where it fails because somebody else holds some of its logs, the others go on by themselves.
-    fn commit(&mut self, batch: Vec<Submission>) -> Left {
+    fn commit(&mut self, mut batch: Vec<Submission>) -> Left {
         let begun = Instant::now();
         self.acceptance.begins();
         match self.log.append(&entries(&batch)) {
             Err(error @ StoreError::Unavailable(_)) if self.is_held(&batch, &error) => self.commit_apart(batch),
             Err(error @ (StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_))) => {
-                let result = self.append_again(error, &entries(&batch));
+                let result = self.append_again(error, &mut batch);
                 self.sift_or_finish(batch, result, begun)
             }
             result => self.finish(batch, result, begun),
@@ -112,7 +112,7 @@ impl<L: Log> Worker<L> {
     }
 
     /// Appends what is of logs that were found to be free again. Whose log has gone into other hands since waits no longer.
-    fn commit_freed(&mut self, batch: Vec<Submission>) -> Left {
+    fn commit_freed(&mut self, mut batch: Vec<Submission>) -> Left {
         let begun = Instant::now();
         match self.log.append(&entries(&batch)) {
             Err(error @ StoreError::Unavailable(_)) if self.is_held(&batch, &error) => {
@@ -121,7 +121,7 @@ impl<L: Log> Worker<L> {
                 if free.is_empty() { Left::new() } else { vec![free] }
             }
             Err(error @ StoreError::OutcomeUnknown(_)) => {
-                let result = self.append_again(error, &entries(&batch));
+                let result = self.append_again(error, &mut batch);
                 self.sift_or_finish(batch, result, begun)
             }
             result => self.sift_or_finish(batch, result, begun),
@@ -158,13 +158,13 @@ impl<L: Log> Worker<L> {
     fn sift(&mut self, batch: Vec<Submission>, mut error: StoreError, begun: Instant) -> Left {
         let (mut parts, mut left) = (halves(batch), Left::new());
         let mut is_there = true;
-        while let Some(part) = parts.pop() {
+        while let Some(mut part) = parts.pop() {
             if !is_there || begun.elapsed() >= SIFTING {
                 self.acceptance.failed(begun);
                 fail(&error, part);
                 continue;
             }
-            match self.append_part(&entries(&part)) {
+            match self.append_part(&mut part) {
                 Err(unavailable @ StoreError::Unavailable(_)) if part.len() > 1 => {
                     (is_there, error) = (self.log.answers(), unavailable);
                     parts.extend(halves(part));
@@ -176,8 +176,8 @@ impl<L: Log> Worker<L> {
     }
 
     /// A connection that breaks meanwhile is not the row's fault.
-    fn append_part(&mut self, part: &[&[Entry]]) -> Result<Appended, StoreError> {
-        match self.log.append(part) {
+    fn append_part(&mut self, part: &mut [Submission]) -> Result<Appended, StoreError> {
+        match self.log.append(&entries(part)) {
             Err(error @ StoreError::OutcomeUnknown(_)) => self.append_again(error, part),
             Err(error @ StoreError::Unavailable(_)) if !self.log.answers() => self.append_again(error, part),
             result => result,
@@ -186,12 +186,15 @@ impl<L: Log> Worker<L> {
 
     /// Appends once more, on a new connection: the ids are looked up first, so that an outcome that was unknown becomes known, and
     /// nothing is stored twice.
-    fn append_again(&mut self, first: StoreError, batch: &[&[Entry]]) -> Result<Appended, StoreError> {
+    fn append_again(&mut self, first: StoreError, batch: &mut [Submission]) -> Result<Appended, StoreError> {
         tracing::warn!(error = %first, "appending again on a new connection");
-        let second = self.log.reconnect().and_then(|()| self.log.append(batch));
+        if matches!(first, StoreError::OutcomeUnknown(_)) {
+            batch.iter_mut().for_each(|submission| submission.is_unknown = true);
+        }
+        let second = self.log.reconnect().and_then(|()| self.log.append(&entries(batch)));
         match (first, second) {
             (_, Ok(appended)) => Ok(appended),
-            // Whatever became of the first attempt: a log that went back holds it no more, and takes nothing.
+            // Whatever became of the first attempt: a log that went back takes nothing. The others of the batch go on without it.
             (_, Err(error @ StoreError::RolledBack { .. })) => Err(error),
             // What the first attempt may have stored, a second one that did nothing cannot rule out.
             (StoreError::OutcomeUnknown(_), Err(error)) => Err(StoreError::OutcomeUnknown(error.to_string())),
@@ -248,12 +251,12 @@ fn entries(batch: &[Submission]) -> Vec<&[Entry]> {
 
 fn failure(error: &StoreError, submission: &Submission) -> IngestError {
     let from_client = |entry: &Entry| entry.draft.id_origin() == IdOrigin::Client;
+    let unknown = || IngestError::OutcomeUnknown { retry_safe: submission.entries.iter().all(from_client) };
     match error {
+        StoreError::Unavailable(_) | StoreError::Unusable(_) if submission.is_unknown => unknown(),
         StoreError::Unavailable(reason) | StoreError::Unusable(reason) => IngestError::Unavailable(reason.clone()),
         StoreError::RolledBack { tenant, .. } => IngestError::RolledBack { tenant: tenant.clone() },
-        StoreError::OutcomeUnknown(_) => {
-            IngestError::OutcomeUnknown { retry_safe: submission.entries.iter().all(from_client) }
-        }
+        StoreError::OutcomeUnknown(_) => unknown(),
         StoreError::Refused(reason) | StoreError::Corrupt(reason) => IngestError::Internal(reason.clone()),
     }
 }

@@ -234,9 +234,8 @@ impl<'r> DatabaseCheck<'r> {
         let (log, findings) = (&self.log, &mut self.report.findings);
         if self.is_tree_lost {
             findings.add(log, "the tree cannot be made: too many leaves are missing in a row");
-        } else {
-            compare_with_saved(log, self.size, self.epoch, self.tree.root_at(), saved, findings);
         }
+        compare_with_saved(log, self.size, self.epoch, self.tree.root_at(), saved, findings);
     }
 
     fn finish(self) -> LogReport {

@@ -62,8 +62,12 @@ fn compare_with_saved(
     let Some(saved) = saved else { return };
     let hint = epoch_hint(epoch, epoch_of(&saved.origin));
     match root_at_its_size {
-        // The verification has not come that far.
-        None if size >= saved.size => (),
+        // The verification has not come that far, and the epoch is known from the start.
+        None if size >= saved.size => {
+            if epoch < epoch_of(&saved.origin) {
+                findings.add(log, hint.trim_start_matches("; "));
+            }
+        }
         None => findings.add(
             log,
             format!("has {size} leaves, fewer than the {} of the saved checkpoint: it was rolled back{hint}", saved.size),

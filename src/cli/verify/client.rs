@@ -41,6 +41,9 @@ pub(super) async fn verify(remote: &Remote, question: &Question<'_>) -> Result<A
     }
     let (mut walk, log) = (Walk::new(remote, &parent, check), format!("the log of {parent}"));
     if let Err(error) = walk_and_compare(&mut walk, &checkpoint).await {
+        if let Some(refusal) = walk.refusal.take() {
+            walk.check.add("the service", refusal);
+        }
         return Err(BrokenOff { findings: walk.check.break_off(&log, question.saved), error });
     }
     let report = walk.check.finish(&log, question.saved);

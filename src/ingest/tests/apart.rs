@@ -19,11 +19,11 @@ use crate::{
         commit::{self, Log},
         room::Room,
     },
-    model::{Callers, Entry, IdOrigin},
+    model::{Callers, Draft, Entry, IdOrigin, Receipt},
     store::{Appended, StoreError, Writer},
 };
 
-use super::{Bench, EVER, draft, permit, permit_at, until};
+use super::{Bench, EVER, Fault, Faulty, draft, permit_at, until};
 
 /// A log whose appends wait for a word whether somebody holds what they need, and which tells who does as it is told to.
 struct Contended {
@@ -95,23 +95,46 @@ fn a_log_that_is_held_says_nothing_of_the_store(#[case] is_held: bool) {
     let holder = BTreeMap::from([("a".to_owned(), "1".to_owned())]);
     let held = if is_held { VecDeque::from([holder.clone(), holder]) } else { VecDeque::new() };
     let log = Contended { writer: bench.writer(), waits_in_vain, held };
-    let (callers, acceptance) = (Callers::default(), Acceptance::default());
+    let acceptance = Acceptance::default();
+    let answers = append_together(log, &acceptance, &["a"]);
+    assert!(matches!(answers[0], Err(IngestError::Unavailable(_))));
+    assert_eq!(acceptance.has_failed(), !is_held);
+}
+
+/// Appends one event of each tenant, as one batch to begin with, and tells what each caller was answered.
+fn append_together(log: impl Log, acceptance: &Acceptance, tenants: &[&str]) -> Vec<Result<Vec<Receipt>, IngestError>> {
+    let (callers, room) = (Callers::default(), Room::new(tenants.len()));
     let (queue, messages) = tokio::sync::mpsc::unbounded_channel();
-    let (reply, answer) = tokio::sync::oneshot::channel();
-    let caller = callers.key(permit().principal());
-    let place = Room::new(1).take(caller, 1).unwrap();
-    let entry = Entry::new(
-        permit().scope().clone(),
-        permit().principal().clone(),
-        crate::model::Draft::Event(draft(1, IdOrigin::Client)),
-        [0; 16],
-    );
-    queue.send(Message::Append(Submission::new(caller, vec![entry], reply, place))).ok().unwrap();
+    let send = |(tenant, n): (&&str, u8)| {
+        let (permit, (reply, answer)) = (permit_at(tenant), tokio::sync::oneshot::channel());
+        let caller = callers.key(permit.principal());
+        let draft = Draft::Event(draft(n, IdOrigin::Client));
+        let entry = Entry::new(permit.scope().clone(), permit.principal().clone(), draft, [0; 16]);
+        let place = room.take(caller, 1).unwrap();
+        queue.send(Message::Append(Submission::new(caller, vec![entry], reply, place))).ok().unwrap();
+        answer
+    };
+    let answers: Vec<_> = tenants.iter().zip(0..).map(send).collect();
     queue.send(Message::Close).ok().unwrap();
     let bounds = BatchBounds { entries: 4, bytes: 1 << 20 };
     commit::run(log, Queue::new(messages, bounds, callers), acceptance.clone());
-    assert!(matches!(answer.blocking_recv().unwrap().0, Err(IngestError::Unavailable(_))));
-    assert_eq!(acceptance.has_failed(), !is_held);
+    answers.into_iter().map(|answer| answer.blocking_recv().unwrap().0).collect()
+}
+
+/// What the first attempt may have stored of the other logs of its batch stays unknown until an attempt tells.
+#[rstest]
+#[case::nothing_more_is_heard(&[Fault::Failed, Fault::Failed], false)]
+#[case::the_next_attempt_tells(&[], true)]
+fn what_may_be_stored_beside_a_log_that_went_back_is_not_called_lost(#[case] then: &[Fault], #[case] is_told: bool) {
+    let bench = Bench::new();
+    let appends = [&[Fault::LostAfterCommit, Fault::WentBack], then].concat().into();
+    let log = Faulty { writer: bench.writer(), appends, reconnects: VecDeque::new() };
+    let answers = append_together(log, &Acceptance::default(), &["a", "b"]);
+    assert_eq!(answers[0], Err(IngestError::RolledBack { tenant: "a".to_owned() }));
+    match is_told {
+        true => assert_eq!(answers[1].as_ref().unwrap().len(), 1),
+        false => assert_eq!(answers[1], Err(IngestError::OutcomeUnknown { retry_safe: true })),
+    }
 }
 
 /// A log of which one tenant's part went back.

@@ -90,7 +90,10 @@ impl Writer {
     pub fn reconnect(&mut self) -> Result<(), StoreError> {
         self.memory.clear();
         self.target.require_in_place()?;
-        self.connection = connect(&self.target)?;
+        let connection = connect(&self.target)?;
+        // Again: where a file went meanwhile, SQLite has made another one for this connection alone, and what it writes there is lost.
+        self.target.require_in_place()?;
+        self.connection = connection;
         // What failed may have waited for a replica that is frozen.
         if let AnyConnection::Postgres(connection) = &mut self.connection {
             postgres_connection::end_frozen(connection, self.target.timeout())?;

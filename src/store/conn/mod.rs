@@ -196,7 +196,10 @@ impl diesel::r2d2::ManageConnection for Readers {
     fn connect(&self) -> Result<Self::Connection, Self::Error> {
         self.0.require_in_place()?;
         let prepared = Arc::default();
-        Ok(Reader { connection: self.0.connect_watched(Access::Read, Arc::clone(&prepared))?, prepared })
+        let connection = self.0.connect_watched(Access::Read, Arc::clone(&prepared))?;
+        // Again: where a file went meanwhile, SQLite has made another one for this connection alone.
+        self.0.require_in_place()?;
+        Ok(Reader { connection, prepared })
     }
 
     /// Not asked, as the pool is set up: a connection that broke while it was idle shows when it is used, and the read is then
