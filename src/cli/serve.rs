@@ -17,6 +17,9 @@ use super::{CliError, FileArg, file_limit, grpcurl::Grpcurl, signals::Signals};
 
 /// How long to wait for threads that are still in the database once all has been drained or given up.
 const LAST_THREADS: Duration = Duration::from_secs(1);
+/// How long a thread that reads stays without work. Each has memory of its own, and an export whose pages are read by all that
+/// were needed a while ago, in turn, is slower than one that few read.
+const IDLE_THREADS: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ServeArgs {
@@ -71,7 +74,7 @@ pub(super) fn block_on(loaded: &Loaded, work: impl Future<Output = Result<(), Cl
 }
 
 fn runtime() -> std::io::Result<Runtime> {
-    runtime::Builder::new_multi_thread().enable_all().build()
+    runtime::Builder::new_multi_thread().enable_all().thread_keep_alive(IDLE_THREADS).build()
 }
 
 async fn serve(config: Config) -> Result<(), CliError> {
