@@ -185,21 +185,13 @@ impl<L: Log> Worker<L> {
     }
 
     /// Appends once more, on a new connection: the ids are looked up first, so that an outcome that was unknown becomes known, and
-    /// nothing is stored twice.
+    /// nothing is stored twice. What the first attempt may have stored, a second one that did nothing cannot rule out.
     fn append_again(&mut self, first: StoreError, batch: &mut [Submission]) -> Result<Appended, StoreError> {
         tracing::warn!(error = %first, "appending again on a new connection");
         if matches!(first, StoreError::OutcomeUnknown(_)) {
             batch.iter_mut().for_each(|submission| submission.is_unknown = true);
         }
-        let second = self.log.reconnect().and_then(|()| self.log.append(&entries(batch)));
-        match (first, second) {
-            (_, Ok(appended)) => Ok(appended),
-            // Whatever became of the first attempt: a log that went back takes nothing. The others of the batch go on without it.
-            (_, Err(error @ StoreError::RolledBack { .. })) => Err(error),
-            // What the first attempt may have stored, a second one that did nothing cannot rule out.
-            (StoreError::OutcomeUnknown(_), Err(error)) => Err(StoreError::OutcomeUnknown(error.to_string())),
-            (_, Err(error)) => Err(error),
-        }
+        self.log.reconnect().and_then(|()| self.log.append(&entries(batch)))
     }
 
     /// Answers a batch; one that was refused is tried in halves, so that a bad row, or a log that somebody has changed,
@@ -253,10 +245,11 @@ fn failure(error: &StoreError, submission: &Submission) -> IngestError {
     let from_client = |entry: &Entry| entry.draft.id_origin() == IdOrigin::Client;
     let unknown = || IngestError::OutcomeUnknown { retry_safe: submission.entries.iter().all(from_client) };
     match error {
-        StoreError::Unavailable(_) | StoreError::Unusable(_) if submission.is_unknown => unknown(),
-        StoreError::Unavailable(reason) | StoreError::Unusable(reason) => IngestError::Unavailable(reason.clone()),
+        // Whatever became of an attempt before: a log that went back takes nothing.
         StoreError::RolledBack { tenant, .. } => IngestError::RolledBack { tenant: tenant.clone() },
         StoreError::OutcomeUnknown(_) => unknown(),
+        _ if submission.is_unknown => unknown(),
+        StoreError::Unavailable(reason) | StoreError::Unusable(reason) => IngestError::Unavailable(reason.clone()),
         StoreError::Refused(reason) | StoreError::Corrupt(reason) => IngestError::Internal(reason.clone()),
     }
 }

@@ -137,6 +137,17 @@ fn what_may_be_stored_beside_a_log_that_went_back_is_not_called_lost(#[case] the
     }
 }
 
+/// What the store has no name for, after an attempt of which nobody knows the outcome, sinks its own caller alone, too.
+#[test]
+fn who_shares_a_batch_of_unknown_outcome_with_a_bad_row_is_told_what_became_of_theirs() {
+    let bench = Bench::new();
+    let appends = [Fault::LostBeforeCommit, Fault::Failed, Fault::Failed].into();
+    let log = Faulty { writer: bench.writer(), appends, reconnects: VecDeque::new() };
+    let answers = append_together(log, &Acceptance::default(), &["a", "b"]);
+    assert_eq!(answers[0], Err(IngestError::OutcomeUnknown { retry_safe: true }));
+    assert_eq!(answers[1].as_ref().unwrap().len(), 1);
+}
+
 /// A log of which one tenant's part went back.
 struct RolledBack {
     writer: Writer,
