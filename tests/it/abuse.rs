@@ -275,7 +275,13 @@ async fn another_caller_has_room_in_a_flooded_queue_and_is_in_the_next_transacti
     }
     let (mut client, call) = (app.client.clone(), recorder("ann").call(item(T, event("k", "hers"), "")));
     let hers = tokio::spawn(async move { client.record_event(call).await });
-    time::timeout(AT_MOST, async { while queued(&app).await != ROOM - refused + 1 {} }).await.unwrap();
+    time::timeout(AT_MOST, async {
+        while queued(&app).await != ROOM - refused + 1 {
+            between_looks().await;
+        }
+    })
+    .await
+    .unwrap();
     lock.run("COMMIT");
     let receipt = hers.await.unwrap().unwrap().into_inner().receipt.unwrap();
     // Before it: the first event, the transaction that was under way, and the flood's share of the next.

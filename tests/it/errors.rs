@@ -126,7 +126,11 @@ async fn a_store_that_is_away_is_unavailable_and_nothing_is_half_done(
     }
     drop(away);
     // As RetryInfo says: again, until it is back.
-    let back = async { while app.list(&root, list(T)).await.is_err() {} };
+    let back = async {
+        while app.list(&root, list(T)).await.is_err() {
+            between_looks().await;
+        }
+    };
     timeout(PATIENCE, back).await.unwrap();
     for call in every_call(T, &id).into_iter().take(5) {
         call.send(&app, &root).await.unwrap();

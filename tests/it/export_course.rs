@@ -5,7 +5,6 @@ use std::time::Duration;
 use auditlog::proto::auditlog::v1::{ActionType, ActorType, Event, EventFilter, ExportCsvRequest, Order};
 use rstest::rstest;
 use serde_json::{Value, json};
-use tokio::task::yield_now;
 use tonic::{Code, transport::Channel};
 
 use crate::harness::*;
@@ -47,7 +46,7 @@ async fn diary_of(app: &TestApp, count: usize) -> Vec<Event> {
         if entries.len() >= count {
             return entries;
         }
-        yield_now().await;
+        between_looks().await;
     }
     panic!("the log never told");
 }

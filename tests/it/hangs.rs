@@ -67,7 +67,7 @@ async fn until_locked(sql: &mut Sql, application: &str) -> String {
             return process;
         }
         assert!(start.elapsed() < EVER, "no session has waited for a lock");
-        tokio::task::yield_now().await;
+        between_looks().await;
     }
 }
 
@@ -304,7 +304,12 @@ async fn an_export_that_is_cancelled_while_its_beginning_is_stored_is_told_to_be
     until_locked(&mut sql, SERVICE).await;
     export.abort();
     let cancelled = r#"auditlog_calls_total{method="auditlog.v1.AuditLogService/ExportCsv",code="CANCELLED"}"#;
-    soon(async { while app.metric(cancelled).await < 1.0 {} }).await;
+    soon(async {
+        while app.metric(cancelled).await < 1.0 {
+            between_looks().await;
+        }
+    })
+    .await;
     holder.run("COMMIT");
 
     let exports = EventFilter { resource_types: vec!["audit_export".to_owned()], ..EventFilter::default() };
@@ -315,6 +320,7 @@ async fn an_export_that_is_cancelled_while_its_beginning_is_stored_is_told_to_be
             if told.len() > 1 {
                 break told;
             }
+            between_looks().await;
         }
     });
     let said: Vec<String> = told.await.into_iter().map(|event| event.message).collect();
@@ -356,7 +362,7 @@ async fn a_replica_frozen_in_a_page_keeps_its_snapshot_for_seconds() {
         let start = Instant::now();
         while sql.value(&query) != count {
             assert!(start.elapsed() < EVER, "never {count} sessions that are active {state}");
-            tokio::task::yield_now().await;
+            between_looks().await;
         }
     };
     until("1", "AND wait_event = 'ClientWrite'").await;
@@ -384,7 +390,7 @@ async fn a_replica_frozen_in_a_migration_holds_up_the_others_for_seconds() {
     // Aborted, where the machine is so slow that it has waited in vain.
     while !sql.value(&query).starts_with("idle in transaction") {
         assert!(start.elapsed() < EVER, "the migration does not go on");
-        tokio::task::yield_now().await;
+        between_looks().await;
     }
     let other = TestApp::start_on(Arc::clone(&database), |_| {}).await;
     other.record(&Caller::root(), T, event("k", "1")).await.unwrap();

@@ -21,7 +21,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::postgres::Cluster;
@@ -281,6 +281,12 @@ impl TestApp {
         let request = AddUpdateNoteRequest { name: name.to_owned(), text: text.to_owned(), note_id: id.to_owned() };
         Ok(self.client.clone().add_update_note(caller.call(request)).await?.into_inner())
     }
+}
+
+/// What comes between two looks at something that others bring about: it leaves them the processor, which they need for that. How
+/// long it is changes no outcome.
+pub async fn between_looks() {
+    tokio::time::sleep(Duration::from_millis(5)).await;
 }
 
 /// Somebody who calls, with the claims that they send.

@@ -19,11 +19,11 @@ use crate::{
 };
 
 const T: &str = "tenants/acme";
-const BATCHES: u64 = 20;
+const BATCHES: u64 = 12;
 const EVENTS: u64 = BATCHES * 1000;
 /// A batch of a thousand stays below 4 MiB.
 const MESSAGE_BYTES: usize = 4000;
-/// Far less than the 80 MB of all messages.
+/// Far less than the 48 MB of all messages.
 const BOUND: u64 = 32 * 1024 * 1024;
 
 /// How much the server has grown since it was last asked, at most.
@@ -93,7 +93,7 @@ async fn wait_for_cancellation(client: &Client, count: usize, gauge: &mut Gauge<
         if told.into_inner().events.len() == count {
             return;
         }
-        tokio::task::yield_now().await;
+        between_looks().await;
     }
     panic!("the log never told");
 }

@@ -57,7 +57,7 @@ async fn a_service_that_runs_makes_the_months_of_each_day() {
     app.clock.set_millis(START_MILLIS + 59 * DAY);
     let made = async {
         while bounds(&mut sql).len() < before.len() + 2 {
-            tokio::task::yield_now().await;
+            between_looks().await;
         }
     };
     tokio::time::timeout(crate::child::PATIENCE, made).await.expect("the months are made once a day");

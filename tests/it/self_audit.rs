@@ -44,6 +44,7 @@ async fn wait_for(app: &TestApp, root: &Caller, are_enough: impl Fn(&[Event]) ->
             if are_enough(&found) {
                 return found;
             }
+            between_looks().await;
         }
     };
     tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("the denials are in the log")
@@ -154,7 +155,11 @@ async fn after_an_interval_the_count_of_what_came_meanwhile_is_told(
     for _ in 0..10 {
         is_denied(&app, &eve(), T).await;
     }
-    let waiting = async { while denials(&app).await.iter().map(count_in).sum::<u64>() < 10 {} };
+    let waiting = async {
+        while denials(&app).await.iter().map(count_in).sum::<u64>() < 10 {
+            between_looks().await;
+        }
+    };
     tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("all ten are told");
     let told = denials(&app).await;
     assert!((1..=10).contains(&told.len()), "{told:?}");

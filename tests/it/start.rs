@@ -61,7 +61,11 @@ async fn a_service_that_waits_for_its_server_is_alive_and_not_ready() {
     assert_eq!(http1::get(admin, "/metrics").await.0, 200);
     cluster.resume();
     server.until_serving();
-    let ready = async { while http1::get(admin, "/readyz").await.0 != 200 {} };
+    let ready = async {
+        while http1::get(admin, "/readyz").await.0 != 200 {
+            between_looks().await;
+        }
+    };
     tokio::time::timeout(PATIENCE, ready).await.expect("it serves");
 }
 

@@ -118,7 +118,11 @@ async fn an_export_that_nobody_reads_ends_and_its_connection_with_it() {
     let (mut client, ann) = (narrow_client(&app).await, somebody("ann"));
     let mut unread = export(&mut client, &ann).await.unwrap();
     // Its end is in the log, and its place is free, although not a byte was read.
-    let ended = tokio::time::timeout(Duration::from_secs(20), async { while !has_ended_an_export(&app).await {} });
+    let ended = tokio::time::timeout(Duration::from_secs(20), async {
+        while !has_ended_an_export(&app).await {
+            between_looks().await;
+        }
+    });
     ended.await.unwrap();
     let end = loop {
         match unread.message().await {
@@ -147,6 +151,7 @@ async fn a_reader_that_stops_costs_the_others_on_its_connection_nothing() {
             assert!(fast.message().await.unwrap().is_some(), "the export is too small for this test");
             read = Instant::now();
         }
+        between_looks().await;
     }
     while fast.message().await.unwrap().is_some() {}
     let status = loop {
