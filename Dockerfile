@@ -25,12 +25,12 @@ FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build --chown=root:root /image/usr /usr
 COPY --from=build --chown=nonroot:nonroot /image/data /data
 USER nonroot
+# Where the embedded store and its key are, unless settings say otherwise.
 WORKDIR /data
 VOLUME /data
 # Beyond loopback the service starts only once it is said why its callers may be believed; see AUDITLOG_AUTH_TRUST_NETWORK.
 ENV AUDITLOG_LISTEN=0.0.0.0:50051 \
-    AUDITLOG_ADMIN_LISTEN=0.0.0.0:9464 \
-    AUDITLOG_DATABASE_URL=sqlite:///data/auditlog.db
+    AUDITLOG_ADMIN_LISTEN=0.0.0.0:9464
 EXPOSE 50051 9464
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s CMD ["auditlog", "healthcheck"]

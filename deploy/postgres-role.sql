@@ -42,4 +42,14 @@ GRANT SELECT, INSERT ON signing_keys TO auditlog_service;
 GRANT SELECT ON schema_requirements, __diesel_schema_migrations TO auditlog_service;
 GRANT EXECUTE ON FUNCTION advance_heads, make_event_partitions TO auditlog_service;
 
+-- Where the schema is somebody else's, as before version 15, what everybody may do in it is not the owner's to take away. Who makes
+-- functions beside those that run as the owner could have them call his.
+DO $$ BEGIN
+    IF has_schema_privilege('auditlog_service', current_schema(), 'CREATE') THEN
+        RAISE EXCEPTION 'auditlog_service may still make tables in the schema %', current_schema()
+            USING HINT = format('As the administrator of the server: ALTER SCHEMA %I OWNER TO %I; then run this again.',
+                current_schema(), current_user);
+    END IF;
+END $$;
+
 COMMIT;

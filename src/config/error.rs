@@ -51,7 +51,7 @@ pub enum ConfigError {
     },
     /// The database is told twice.
     #[error(
-        "database.url (AUDITLOG_DATABASE_URL) and database.url_file (AUDITLOG_DATABASE_URL_FILE) are both set: unset one"
+        "database.url (AUDITLOG_DATABASE_URL) and database.url_file (AUDITLOG_DATABASE_URL_FILE) are both set in one place: unset one"
     )]
     UrlTwice,
     /// A value that cannot be, by itself or beside another one.

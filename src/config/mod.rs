@@ -209,7 +209,7 @@ impl Config {
         refuse_secrets(&flags)?;
         let environment = environment::read(environment)?;
         let (settings, file) = file::read(file.or(environment.file))?;
-        let config = flags.or(environment.settings).or(settings).resolve()?;
+        let config = flags.over(environment.settings).over(settings).resolve()?;
         Ok(Loaded { config, file, unknown_variables: environment.unknown })
     }
 }

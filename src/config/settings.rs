@@ -91,6 +91,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// These as a layer over `lower`. Two settings say where the events are: a layer that has either says it alone.
+    pub(super) fn over(self, mut lower: Self) -> Self {
+        if self.database.url.is_some() || self.database.url_file.is_some() {
+            (lower.database.url, lower.database.url_file) = (None, None);
+        }
+        self.or(lower)
+    }
+
     /// These, and those of `lower` where these say nothing.
     pub(super) fn or(self, lower: Self) -> Self {
         Self {

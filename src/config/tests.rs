@@ -232,7 +232,11 @@ fn the_url_comes_from_a_file_or_from_its_setting() {
     fs::write(&path, "sqlite:///data/events.db\n").unwrap();
     let file = ("AUDITLOG_DATABASE_URL_FILE", path.to_str().unwrap());
     assert_eq!(config("", &[file], &[]).database.url, "sqlite:///data/events.db");
-    assert!(matches!(load("[database]\nurl = 'sqlite://a'", &[file], &[]), Err(ConfigError::UrlTwice)));
+    // Each layer says it alone, whichever of the two it uses.
+    assert_eq!(config("[database]\nurl = 'sqlite://a'", &[file], &[]).database.url, "sqlite:///data/events.db");
+    assert_eq!(config("", &[file], &["--database-url", "sqlite://b"]).database.url, "sqlite://b");
+    let url = ("AUDITLOG_DATABASE_URL", "sqlite://a");
+    assert!(matches!(load("", &[file, url], &[]), Err(ConfigError::UrlTwice)));
     fs::write(&path, "\n").unwrap();
     assert!(matches!(load("", &[file], &[]), Err(ConfigError::Value { setting: "database.url_file", .. })));
 }

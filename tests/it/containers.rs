@@ -54,6 +54,8 @@ fn no_container_may_write_or_become_more_than_it_is() {
     // Neither does the image, whoever runs it.
     let (_, image) = DOCKERFILE.rsplit_once("\nFROM ").unwrap();
     assert!(image.starts_with("gcr.io/distroless/cc-debian12:nonroot\n") && image.contains("\nUSER nonroot\n"));
+    // A URL of the image would contradict the file that a deployment names.
+    assert!(image.contains("\nWORKDIR /data\n") && !image.contains("AUDITLOG_DATABASE_URL"));
 }
 
 #[test]
@@ -66,7 +68,6 @@ fn each_replica_serves_as_a_role_that_owns_nothing_and_is_asked_whether_it_serve
     }
     let (environment, replica) = (trimmed("x-environment"), trimmed("x-replica"));
     for setting in [
-        "AUDITLOG_DATABASE_URL: \"\"",
         "AUDITLOG_DATABASE_URL_FILE: /run/secrets/service_url",
         "AUDITLOG_DATABASE_MIGRATE: \"false\"",
         "AUDITLOG_CHECKPOINT_KEY_FILE: /run/secrets/checkpoint_key",

@@ -56,6 +56,8 @@ async fn with_role() -> (Arc<Database>, Sql) {
     let mut administrator = Sql::open(&database);
     let name = database.url.rsplit('/').next().unwrap();
     administrator.run(&format!("ALTER DATABASE {name} OWNER TO {OWNER}"));
+    // The owner's by default from version 15 on.
+    administrator.run(&format!("ALTER SCHEMA public OWNER TO {OWNER}"));
     let mut come_as = |role: &str| {
         let url = &mut Arc::get_mut(&mut database).unwrap().url;
         let (_, server) = url.split_once('@').unwrap();
@@ -113,6 +115,20 @@ async fn the_role_cannot_acknowledge_a_rollback_and_leaves_no_trace_of_it() {
     assert_eq!(output.status.code(), Some(1));
     assert!(said.contains("run it as the owner of the tables"), "{said}");
     assert_eq!(app.walk(&Caller::root(), list("tenants/acme")).await.len(), 1);
+}
+
+/// Where everybody may, and the schema is not the owner's to change that: so it is before version 15.
+#[tokio::test]
+async fn the_script_is_not_content_while_the_role_may_make_tables() {
+    let (database, mut administrator) = with_role().await;
+    let owner = format!("postgres://{OWNER}@{}", database.url.split_once('@').unwrap().1);
+    let mut owner = Sql::postgres(&owner);
+    administrator.run("ALTER SCHEMA public OWNER TO auditlog; GRANT CREATE ON SCHEMA public TO PUBLIC");
+    owner.refused(SCRIPT, "auditlog_service may still make tables in the schema public");
+    owner.run("ROLLBACK");
+    administrator.run(&format!("ALTER SCHEMA public OWNER TO {OWNER}"));
+    owner.run(SCRIPT);
+    Sql::open(&database).refused("CREATE TABLE mine ()", "permission denied");
 }
 
 #[tokio::test]

@@ -106,6 +106,8 @@ fn with_password() -> &'static Cluster {
     CLUSTER.get_or_init(|| {
         let cluster = Cluster::start("");
         let mut sql = Sql::postgres(&cluster.url("postgres"));
+        // The default from version 14 on.
+        sql.run("SET password_encryption = 'scram-sha-256'");
         sql.run(&format!("CREATE ROLE ann LOGIN PASSWORD '{PASSWORD}'"));
         sql.run("CREATE DATABASE audit OWNER ann");
         fs::write(cluster.folder().join("data/pg_hba.conf"), "local all auditlog trust\nlocal all ann scram-sha-256\n")
