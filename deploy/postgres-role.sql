@@ -19,7 +19,7 @@ END $$;
 
 -- What everybody may do by default, and nobody has to: before version 15 to make tables, and to make temporary ones.
 DO $$ BEGIN
-    EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', current_schema());
+    EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC, auditlog_service', current_schema());
     EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO auditlog_service', current_database());
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO auditlog_service', current_schema());
@@ -44,11 +44,17 @@ GRANT EXECUTE ON FUNCTION advance_heads, make_event_partitions TO auditlog_servi
 
 -- Where the schema is somebody else's, as before version 15, what everybody may do in it is not the owner's to take away. Who makes
 -- functions beside those that run as the owner could have them call his.
-DO $$ BEGIN
+DO $$
+DECLARE
+    owns_schema BOOLEAN := (SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = current_schema());
+    hint TEXT := 'It is a superuser, or a member of a role that may.';
+BEGIN
+    IF NOT owns_schema THEN
+        hint := format('As the administrator of the server: ALTER SCHEMA %I OWNER TO %I; then run this again.',
+            current_schema(), current_user);
+    END IF;
     IF has_schema_privilege('auditlog_service', current_schema(), 'CREATE') THEN
-        RAISE EXCEPTION 'auditlog_service may still make tables in the schema %', current_schema()
-            USING HINT = format('As the administrator of the server: ALTER SCHEMA %I OWNER TO %I; then run this again.',
-                current_schema(), current_user);
+        RAISE EXCEPTION 'auditlog_service may still make tables in the schema %', current_schema() USING HINT = hint;
     END IF;
 END $$;
 

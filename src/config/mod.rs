@@ -209,8 +209,17 @@ impl Config {
         refuse_secrets(&flags)?;
         let environment = environment::read(environment)?;
         let (settings, file) = file::read(file.or(environment.file))?;
-        let config = flags.over(environment.settings).over(settings).resolve()?;
+        let [flags, variables, file_settings] = [flags, environment.settings, settings].map(with_one_url);
+        let config = flags?.over(variables?).over(file_settings?).resolve()?;
         Ok(Loaded { config, file, unknown_variables: environment.unknown })
+    }
+}
+
+/// Where a layer named two databases, nobody could tell which one it means.
+fn with_one_url(layer: Settings) -> Result<Settings, ConfigError> {
+    match (&layer.database.url, &layer.database.url_file) {
+        (Some(_), Some(_)) => Err(ConfigError::UrlTwice),
+        _ => Ok(layer),
     }
 }
 

@@ -109,8 +109,8 @@ impl DatabaseSettings {
 
 fn resolve_url(url: Option<SecretUrl>, file: Option<PathBuf>) -> Result<Option<String>, ConfigError> {
     match (url, file) {
-        (Some(_), Some(_)) => Err(ConfigError::UrlTwice),
-        (Some(url), None) => checked_url("database.url", url.expose()).map(Some),
+        // No layer has both, and none leaves the other one to a lower layer.
+        (Some(url), _) => checked_url("database.url", url.expose()).map(Some),
         (None, Some(path)) => match fs::read_to_string(&path) {
             Ok(text) => checked_url("database.url_file", text.trim()).map(Some),
             Err(source) => Err(ConfigError::UrlFile { path, source }),

@@ -237,6 +237,8 @@ fn the_url_comes_from_a_file_or_from_its_setting() {
     assert_eq!(config("", &[file], &["--database-url", "sqlite://b"]).database.url, "sqlite://b");
     let url = ("AUDITLOG_DATABASE_URL", "sqlite://a");
     assert!(matches!(load("", &[file, url], &[]), Err(ConfigError::UrlTwice)));
+    let both = "[database]\nurl = 'sqlite://a'\nurl_file = 'b'";
+    assert!(matches!(load(both, &[url], &[]), Err(ConfigError::UrlTwice)));
     fs::write(&path, "\n").unwrap();
     assert!(matches!(load("", &[file], &[]), Err(ConfigError::Value { setting: "database.url_file", .. })));
 }

@@ -241,7 +241,8 @@ fn entries(batch: &[Submission]) -> Vec<&[Entry]> {
     batch.iter().map(|submission| &submission.entries[..]).collect()
 }
 
-fn failure(error: &StoreError, submission: &Submission) -> IngestError {
+/// What a caller is told of a batch that failed.
+pub(super) fn failure(error: &StoreError, submission: &Submission) -> IngestError {
     let from_client = |entry: &Entry| entry.draft.id_origin() == IdOrigin::Client;
     let unknown = || IngestError::OutcomeUnknown { retry_safe: submission.entries.iter().all(from_client) };
     match error {

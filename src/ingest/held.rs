@@ -6,7 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{batch::Submission, commit::Log, handle::IngestError};
+use super::{
+    batch::Submission,
+    commit::{Log, failure},
+};
 use crate::store::StoreError;
 
 /// The tenants whose logs were found to be held, and not found otherwise since, and by whom.
@@ -41,7 +44,8 @@ impl Held {
         for submission in held {
             let tenant = submission.tenant().unwrap_or_default();
             let why = format!("another session of the database holds the head of tenants/{tenant}");
-            submission.answer(Err(IngestError::Unavailable(why)));
+            let answer = failure(&StoreError::Unavailable(why), &submission);
+            submission.answer(Err(answer));
         }
         rest
     }

@@ -35,6 +35,10 @@ enum Fault {
     LostBeforeCommit,
     /// It is done, and the reply is lost.
     LostAfterCommit,
+    /// The store refuses what it is given.
+    Refused,
+    /// No waiting helps.
+    Unusable,
     /// The log of `a` is found to have gone back.
     WentBack,
 }
@@ -44,6 +48,14 @@ struct Faulty {
     writer: Writer,
     appends: VecDeque<Fault>,
     reconnects: VecDeque<Fault>,
+    /// Who holds which logs, each time that is asked.
+    held: VecDeque<BTreeMap<String, String>>,
+}
+
+impl Faulty {
+    fn new(writer: Writer, appends: &[Fault]) -> Self {
+        Self { writer, appends: appends.to_vec().into(), reconnects: VecDeque::new(), held: VecDeque::new() }
+    }
 }
 
 impl Log for Faulty {
@@ -56,6 +68,8 @@ impl Log for Faulty {
                 self.writer.append(batch)?;
                 Err(StoreError::OutcomeUnknown("cut".to_owned()))
             }
+            Fault::Refused => Err(StoreError::Refused("no such row".to_owned())),
+            Fault::Unusable => Err(StoreError::Unusable("of no use".to_owned())),
             Fault::WentBack => Err(StoreError::RolledBack { tenant: "a".to_owned(), what: "it is gone".to_owned() }),
         }
     }
@@ -71,8 +85,8 @@ impl Log for Faulty {
         self.writer.answers()
     }
 
-    fn held(&mut self, tenants: &[&str]) -> Result<BTreeMap<String, String>, StoreError> {
-        self.writer.held(tenants)
+    fn held(&mut self, _: &[&str]) -> Result<BTreeMap<String, String>, StoreError> {
+        Ok(self.held.pop_front().unwrap_or_default())
     }
 }
 
@@ -103,8 +117,7 @@ impl Bench {
     }
 
     fn ingest(&self, appends: &[Fault], reconnects: &[Fault]) -> (Ingest, super::Workers) {
-        let writer = self.writer();
-        let log = Faulty { writer, appends: appends.to_vec().into(), reconnects: reconnects.to_vec().into() };
+        let log = Faulty { reconnects: reconnects.to_vec().into(), ..Faulty::new(self.writer(), appends) };
         Ingest::start([log], IngestSettings { queue_events: 10, batch_events: 4, batch_bytes: 1 << 20, patience: EVER })
             .unwrap()
     }
@@ -166,6 +179,8 @@ fn draft(n: u8, id_origin: IdOrigin) -> EventDraft {
 #[case::lost_after_commit_and_no_connection(&[Fault::LostAfterCommit], &[Fault::Failed], false)]
 #[case::lost_before_commit_and_no_connection(&[Fault::LostBeforeCommit], &[Fault::Failed], false)]
 #[case::lost_after_commit_then_failed(&[Fault::LostAfterCommit, Fault::Failed], &[], false)]
+#[case::lost_after_commit_then_refused(&[Fault::LostAfterCommit, Fault::Refused], &[], false)]
+#[case::lost_before_commit_then_unusable(&[Fault::LostBeforeCommit, Fault::Unusable], &[], false)]
 #[case::lost_twice(&[Fault::LostBeforeCommit, Fault::LostAfterCommit], &[], false)]
 #[tokio::test]
 async fn answers_truly_and_never_stores_twice(

@@ -19,11 +19,11 @@ use crate::{
 };
 
 const T: &str = "tenants/acme";
-const BATCHES: u64 = 12;
+const BATCHES: u64 = 16;
 const EVENTS: u64 = BATCHES * 1000;
 /// A batch of a thousand stays below 4 MiB.
 const MESSAGE_BYTES: usize = 4000;
-/// Far less than the 48 MB of all messages.
+/// Far less than the 64 MB of all messages.
 const BOUND: u64 = 32 * 1024 * 1024;
 
 /// How much the server has grown since it was last asked, at most.

@@ -127,8 +127,7 @@ fn append_together(log: impl Log, acceptance: &Acceptance, tenants: &[&str]) -> 
 #[case::the_next_attempt_tells(&[], true)]
 fn what_may_be_stored_beside_a_log_that_went_back_is_not_called_lost(#[case] then: &[Fault], #[case] is_told: bool) {
     let bench = Bench::new();
-    let appends = [&[Fault::LostAfterCommit, Fault::WentBack], then].concat().into();
-    let log = Faulty { writer: bench.writer(), appends, reconnects: VecDeque::new() };
+    let log = Faulty::new(bench.writer(), &[&[Fault::LostAfterCommit, Fault::WentBack], then].concat());
     let answers = append_together(log, &Acceptance::default(), &["a", "b"]);
     assert_eq!(answers[0], Err(IngestError::RolledBack { tenant: "a".to_owned() }));
     match is_told {
@@ -138,14 +137,27 @@ fn what_may_be_stored_beside_a_log_that_went_back_is_not_called_lost(#[case] the
 }
 
 /// What the store has no name for, after an attempt of which nobody knows the outcome, sinks its own caller alone, too.
-#[test]
-fn who_shares_a_batch_of_unknown_outcome_with_a_bad_row_is_told_what_became_of_theirs() {
+#[rstest]
+#[case::without_a_name(Fault::Failed)]
+#[case::with_a_name(Fault::Refused)]
+fn who_shares_a_batch_of_unknown_outcome_with_a_bad_row_is_told_what_became_of_theirs(#[case] bad: Fault) {
     let bench = Bench::new();
-    let appends = [Fault::LostBeforeCommit, Fault::Failed, Fault::Failed].into();
-    let log = Faulty { writer: bench.writer(), appends, reconnects: VecDeque::new() };
+    let log = Faulty::new(bench.writer(), &[Fault::LostBeforeCommit, bad, bad]);
     let answers = append_together(log, &Acceptance::default(), &["a", "b"]);
     assert_eq!(answers[0], Err(IngestError::OutcomeUnknown { retry_safe: true }));
     assert_eq!(answers[1].as_ref().unwrap().len(), 1);
+}
+
+/// Of a log that somebody holds nobody finds out what an attempt before has stored.
+#[test]
+fn who_waits_for_a_log_that_is_held_is_not_told_that_nothing_is_stored_when_that_is_unknown() {
+    let bench = Bench::new();
+    let appends = [Fault::LostAfterCommit, Fault::Refused, Fault::None, Fault::Failed];
+    let holder = BTreeMap::from([("b".to_owned(), "1".to_owned())]);
+    let log = Faulty { held: [holder.clone(), holder].into(), ..Faulty::new(bench.writer(), &appends) };
+    let answers = append_together(log, &Acceptance::default(), &["a", "b"]);
+    assert_eq!(answers[0].as_ref().unwrap().len(), 1);
+    assert_eq!(answers[1], Err(IngestError::OutcomeUnknown { retry_safe: true }));
 }
 
 /// A log of which one tenant's part went back.
