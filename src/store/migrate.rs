@@ -76,7 +76,17 @@ pub(super) fn require_unicode(connection: &mut AnyConnection) -> Result<(), Stor
 }
 
 fn failed(error: BoxedError) -> StoreError {
-    StoreError::Unavailable(format!("migrating: {error}"))
+    match error.to_string() {
+        denied if is_denied(&denied) => StoreError::Unusable(format!(
+            "migrating: {denied}: run `auditlog migrate` as the owner of the tables, and serve with AUDITLOG_DATABASE_MIGRATE=false"
+        )),
+        error => StoreError::Unavailable(format!("migrating: {error}")),
+    }
+}
+
+/// diesel gives no SQLSTATE. What is said in another language goes without the hint.
+fn is_denied(message: &str) -> bool {
+    message.contains("permission denied")
 }
 
 /// Takes the lock of those who migrate, which is held until the connection is closed. Asked for again and again, because a
@@ -118,7 +128,7 @@ fn apply_patiently(
     }
 }
 
-/// diesel gives no SQLSTATE. What is said in another language is not tried again, at no other harm.
+/// See [`is_denied`]; here what is said in another language is not tried again, at no other harm.
 fn waited_in_vain(error: &BoxedError) -> bool {
     error.to_string().contains("lock timeout")
 }
@@ -142,6 +152,12 @@ fn is_current(connection: &mut AnyConnection) -> Result<bool, StoreError> {
         __diesel_schema_migrations::table.select(__diesel_schema_migrations::version).load(connection);
     match applied {
         Ok(applied) => Ok(known.iter().all(|version| applied.contains(version))),
+        Err(diesel::result::Error::DatabaseError(_, info)) if is_denied(info.message()) => {
+            Err(StoreError::Unusable(format!(
+                "{}: as the owner of the tables run `auditlog migrate` and then deploy/postgres-role.sql, once after each migration",
+                info.message()
+            )))
+        }
         // There is no such table. Whatever else it is comes up again at the next statement.
         Err(diesel::result::Error::DatabaseError(_, _)) => Ok(false),
         Err(error) => Err(error.into()),

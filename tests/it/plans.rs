@@ -388,3 +388,25 @@ fn of_fields(mask: u32) -> EventFilter {
         ..EventFilter::default()
     }
 }
+
+/// Before the server knows anything of `update_notes`, as after a restore, whether an event has notes is found by the event.
+#[tokio::test]
+async fn notes_that_no_statistics_tell_of_are_looked_up_by_their_events() {
+    const EVENTS: usize = 400;
+    let app = TestApp::start(Backend::Postgres).await;
+    let root = Caller::root();
+    app.batch(&root, T, vec![item("", event("k", "1"), ""); EVENTS]).await.unwrap();
+    let mut sql = Sql::open(&app.database);
+    sql.run(
+        "INSERT INTO update_notes SELECT tenant_id, event_id, event_id, 1000 + leaf_index, record_time, \
+         'user', 'ann', '', 'why', salt, body_commitment, leaf_hash FROM events",
+    );
+    assert_eq!(app.list(&root, list(T)).await.unwrap().events.len(), EVENTS);
+    // The sessions tell what they have read when they end.
+    app.stop().await.unwrap().unwrap();
+    let read =
+        "SELECT coalesce(sum(idx_tup_read), 0)::text AS value FROM pg_stat_user_indexes WHERE relname = 'update_notes'";
+    let read: usize = sql.value(read).parse().unwrap();
+    // One for each event, and the notes of a few events at a time, which may take a look at all of such a small table.
+    assert!((EVENTS..30 * EVENTS).contains(&read), "{read} index entries of notes were read");
+}

@@ -27,6 +27,8 @@ use crate::{
 /// A replica that is frozen may hold a tenant for this long: twice for what the server waits for it, where the first look came too
 /// early, and the rest for a machine that is busy.
 const FROZEN_AT_MOST: Duration = Duration::from_secs(25);
+/// Far less than a statement may take, for which a read waits for a connection.
+const AT_ONCE: Duration = Duration::from_secs(5);
 /// Far longer than anything here takes, for a test that would otherwise stand still.
 const EVER: Duration = Duration::from_secs(300);
 
@@ -236,6 +238,43 @@ async fn health_follows_the_server() {
         become_(ServingStatus::Serving).await;
         app.record(&Caller::root(), "tenants/x", event("k", "1")).await.unwrap();
     }
+}
+
+/// Whoever reads meanwhile loses the pool's connections, and waits for new ones neither himself nor in the way of the probe.
+#[tokio::test]
+async fn reads_and_health_tell_at_once_that_the_server_has_stopped() {
+    let cluster = Arc::new(Cluster::start(""));
+    let app = TestApp::start_on(Database::on(&cluster), |_| {}).await;
+    let request = HealthCheckRequest { service: "auditlog.v1.AuditLogService".to_owned() };
+    let mut health = HealthClient::new(app.channel.clone()).watch(request).await.unwrap().into_inner();
+    let mut become_ = async |wanted: ServingStatus| {
+        while soon(health.message()).await.unwrap().unwrap().status() != wanted {}
+    };
+    become_(ServingStatus::Serving).await;
+    let root = Caller::root();
+    let read = async || {
+        loop {
+            let begun = Instant::now();
+            let told = app.list(&root, list("tenants/x")).await;
+            assert!(begun.elapsed() < AT_ONCE, "{told:?} after {:?}", begun.elapsed());
+            between_looks().await;
+        }
+    };
+    let stop = async {
+        let stopping = Arc::clone(&cluster);
+        spawn_blocking(move || stopping.stop("fast")).await.unwrap();
+        let stopped = Instant::now();
+        become_(ServingStatus::NotServing).await;
+        assert!(stopped.elapsed() < AT_ONCE, "{:?} after it has stopped", stopped.elapsed());
+        let starting = Arc::clone(&cluster);
+        spawn_blocking(move || starting.resume()).await.unwrap();
+        become_(ServingStatus::Serving).await;
+    };
+    tokio::select! {
+        _ = async { tokio::join!(read(), read(), read()) } => unreachable!("they read for ever"),
+        () = stop => (),
+    }
+    app.list(&root, list("tenants/x")).await.unwrap();
 }
 
 #[tokio::test]

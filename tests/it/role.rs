@@ -120,6 +120,18 @@ async fn the_role_cannot_acknowledge_a_rollback_and_leaves_no_trace_of_it() {
     assert_eq!(app.walk(&Caller::root(), list("tenants/acme")).await.len(), 1);
 }
 
+/// What is missing are its rights, and nothing that a migration could make.
+#[tokio::test]
+async fn a_role_without_its_rights_is_told_how_to_get_them() {
+    let (database, mut administrator) = with_role().await;
+    administrator.run("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM auditlog_service");
+    for (migrate, way_out) in [(false, "deploy/postgres-role.sql"), (true, "AUDITLOG_DATABASE_MIGRATE=false")] {
+        let start = TestApp::try_start(Arc::clone(&database), START_MILLIS, |config| config.database.migrate = migrate);
+        let said = start.await.err().unwrap().to_string();
+        assert!(said.contains("permission denied") && said.contains(way_out), "{said}");
+    }
+}
+
 /// Where everybody may, and the schema is not the owner's to change that: so it is before version 15.
 #[tokio::test]
 async fn the_script_is_not_content_while_the_role_may_make_tables() {
