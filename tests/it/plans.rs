@@ -7,7 +7,7 @@ use std::{io::Read as _, sync::Arc, time::Duration};
 
 use auditlog::proto::auditlog::v1::{ActionType, ActorType, EventFilter, ExportCsvRequest, ListEventsRequest, Order};
 
-use crate::{explained::*, harness::*, postgres::Cluster, sql::Sql};
+use crate::{child::PATIENCE, explained::*, harness::*, postgres::Cluster, sql::Sql};
 
 const ORDERS: [Order; 3] = [Order::NewestFirst, Order::OldestFirst, Order::Log];
 /// What a page of that size inspects before it settles on the walk that gets further.
@@ -406,7 +406,15 @@ async fn notes_that_no_statistics_tell_of_are_looked_up_by_their_events() {
     app.stop().await.unwrap().unwrap();
     let read =
         "SELECT coalesce(sum(idx_tup_read), 0)::text AS value FROM pg_stat_user_indexes WHERE relname = 'update_notes'";
-    let read: usize = sql.value(read).parse().unwrap();
+    let told = async {
+        loop {
+            match sql.value(read).parse::<usize>().unwrap() {
+                ..EVENTS => between_looks().await,
+                read => break read,
+            }
+        }
+    };
+    let read = tokio::time::timeout(PATIENCE, told).await.expect("each event was looked for");
     // One for each event, and the notes of a few events at a time, which may take a look at all of such a small table.
-    assert!((EVENTS..30 * EVENTS).contains(&read), "{read} index entries of notes were read");
+    assert!(read < 30 * EVENTS, "{read} index entries of notes were read");
 }
