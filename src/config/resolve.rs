@@ -109,12 +109,12 @@ impl DatabaseSettings {
 
 fn resolve_url(url: Option<SecretUrl>, file: Option<PathBuf>) -> Result<Option<String>, ConfigError> {
     match (url, file) {
-        // No layer has both, and none leaves the other one to a lower layer.
+        // `Config::load` sees to it that there are not both.
         (Some(url), _) => checked_url("database.url", url.expose()).map(Some),
         // Not shown: it may hold a password.
         (None, Some(path)) if path.to_string_lossy().contains("://") => Err(ConfigError::value(
             "database.url_file",
-            "names a file that holds the URL, and this is a URL: set database.url (AUDITLOG_DATABASE_URL)",
+            "is the path of a file that holds the URL, and this is a URL: set database.url (AUDITLOG_DATABASE_URL)",
         )),
         (None, Some(path)) => match fs::read_to_string(&path) {
             Ok(text) => checked_url("database.url_file", text.trim()).map(Some),

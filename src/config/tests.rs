@@ -198,7 +198,7 @@ fn a_bad_variable_is_refused_by_name(#[case] name: &str, #[case] value: &str, #[
 #[case(
     "DATABASE_URL_FILE",
     "postgres://u:s3cret@h/d",
-    "database.url_file (AUDITLOG_DATABASE_URL_FILE): names a file that holds the URL, and this is a URL: "
+    "database.url_file (AUDITLOG_DATABASE_URL_FILE): is the path of a file that holds the URL, and this is a URL: "
 )]
 fn a_value_that_cannot_be_is_refused(#[case] name: &str, #[case] value: &str, #[case] expected: &str) {
     let text = refusal("", &[(&format!("AUDITLOG_{name}"), value)], &[]);

@@ -78,7 +78,8 @@ pub(super) fn require_unicode(connection: &mut AnyConnection) -> Result<(), Stor
 fn failed(error: BoxedError) -> StoreError {
     match error.to_string() {
         denied if is_denied(&denied) => StoreError::Unusable(format!(
-            "migrating: {denied}: run `auditlog migrate` as the owner of the tables, and serve with AUDITLOG_DATABASE_MIGRATE=false"
+            "migrating: {denied}: have the role own the database (ALTER DATABASE … OWNER TO …); or, where it shall own nothing, run \
+             `auditlog migrate` as the owner and serve with AUDITLOG_DATABASE_MIGRATE=false"
         )),
         error => StoreError::Unavailable(format!("migrating: {error}")),
     }
@@ -154,7 +155,8 @@ fn is_current(connection: &mut AnyConnection) -> Result<bool, StoreError> {
         Ok(applied) => Ok(known.iter().all(|version| applied.contains(version))),
         Err(diesel::result::Error::DatabaseError(_, info)) if is_denied(info.message()) => {
             Err(StoreError::Unusable(format!(
-                "{}: as the owner of the tables run `auditlog migrate` and then deploy/postgres-role.sql, once after each migration",
+                "{}: as the owner of the tables run `auditlog migrate` and then deploy/postgres-role.sql, which gives the role \
+                 auditlog_service its rights, once after each migration",
                 info.message()
             )))
         }

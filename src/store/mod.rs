@@ -9,10 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diesel::{
-    prelude::*,
-    r2d2::{ManageConnection as _, Pool, PooledConnection},
-};
+use diesel::{prelude::*, r2d2::Pool};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -34,6 +31,7 @@ mod leaves;
 mod merge;
 mod migrate;
 mod partitions;
+mod reading;
 mod rows;
 mod schema;
 mod signing_key;
@@ -49,11 +47,10 @@ pub use leaves::{LogHead, LogRows};
 
 use conn::{Access, AnyConnection, Readers, Target};
 use heads::SeenHeads;
+use reading::read_once_more;
 
 /// The pause between two attempts to reach it.
 const SERVER_PAUSE: Duration = Duration::from_millis(500);
-/// How long a read waits for the pool to connect, before it finds out for itself whether that can be done.
-const POOL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What opening a store takes.
 #[derive(Clone, Debug)]
@@ -241,41 +238,6 @@ impl Store {
         });
         work.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
     }
-}
-
-/// Reads, and where the connection turns out to be broken, as all idle ones are after a restart of the server, reads once
-/// more on a new one.
-fn read_once_more<T>(
-    pool: &Pool<Readers>,
-    target: &Target,
-    read: impl Fn(&mut AnyConnection) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    // The pool would try to connect for as long as a read may wait, and nobody puts a file back that fast.
-    target.require_in_place()?;
-    let Some(mut connection) = pooled(pool) else { return read_beside(target, read) };
-    match read(&mut connection) {
-        Err(StoreError::Unavailable(_)) if !connection.answers() => {
-            drop(connection);
-            read_beside(target, read)
-        }
-        result => result,
-    }
-}
-
-/// Reads on a connection of its own.
-fn read_beside<T>(
-    target: &Target,
-    read: impl Fn(&mut AnyConnection) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    let mut connection = Readers(target.clone()).connect()?;
-    read(&mut connection)
-}
-
-/// A connection of the pool. Whoever asks has their turn, so there is one, unless the pool cannot connect: it would try for as long as a
-/// read may wait, where one attempt tells why at once.
-fn pooled(pool: &Pool<Readers>) -> Option<PooledConnection<Readers>> {
-    let has_any = pool.state().connections > 0;
-    if has_any { pool.get_timeout(POOL_PATIENCE).ok() } else { pool.try_get() }
 }
 
 /// Waits for a server that is away, but not for one that is there and refuses.

@@ -1,7 +1,7 @@
 //! The service as a role that owns nothing, set up as the documents and `docker-compose.yml` say: `deploy/postgres-init.sql` by the
 //! server's administrator, then as an owner who may do nothing else the migration and `deploy/postgres-role.sql`.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, sync::Arc};
+use std::{fs, os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
 
 use auditlog::proto::auditlog::v1::Order;
 
@@ -120,6 +120,29 @@ async fn the_role_cannot_acknowledge_a_rollback_and_leaves_no_trace_of_it() {
     assert_eq!(app.walk(&Caller::root(), list("tenants/acme")).await.len(), 1);
 }
 
+/// A server that takes no more connections leaves those that are there, and readers take turns on them.
+#[tokio::test]
+async fn readers_wait_for_each_other_where_the_server_takes_no_more_connections() {
+    let (database, mut administrator) = with_role().await;
+    let name = database.url.rsplit('/').next().unwrap().to_owned();
+    let app = TestApp::start_on(database, |config| config.database.migrate = false).await;
+    let root = Caller::root();
+    app.record(&root, P, event("k", "1")).await.unwrap();
+    administrator.run(&format!("ALTER DATABASE {name} CONNECTION LIMIT 1"));
+    administrator.run("BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE");
+    let read = || app.list(&root, list(P));
+    let reads = async { tokio::join!(read(), read(), read(), read(), read(), read()) };
+    let unlock = async {
+        // Longer than a read waits before it tries to connect by itself.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        administrator.run("COMMIT");
+    };
+    let ((a, b, c, d, e, f), ()) = tokio::join!(reads, unlock);
+    for told in [a, b, c, d, e, f] {
+        assert_eq!(told.unwrap().events.len(), 1);
+    }
+}
+
 /// What is missing are its rights, and nothing that a migration could make.
 #[tokio::test]
 async fn a_role_without_its_rights_is_told_how_to_get_them() {
@@ -140,10 +163,15 @@ async fn the_script_is_not_content_while_the_role_may_make_tables() {
     let mut owner = Sql::postgres(&owner);
     administrator
         .run("ALTER SCHEMA public OWNER TO auditlog; GRANT CREATE ON SCHEMA public TO PUBLIC, auditlog_service");
-    owner.refused(SCRIPT, "auditlog_service may still make tables in the schema public");
+    let way_out = format!("ALTER SCHEMA public OWNER TO {OWNER}");
+    owner.refused(SCRIPT, &format!("tables in the schema public As the administrator of the server: {way_out};"));
     owner.run("ROLLBACK");
-    // As the hint says.
-    administrator.run(&format!("ALTER SCHEMA public OWNER TO {OWNER}"));
+    administrator.run(&way_out);
+    owner.run(SCRIPT);
+    administrator.run("CREATE ROLE makers; GRANT CREATE ON SCHEMA public TO makers; GRANT makers TO auditlog_service");
+    owner.refused(SCRIPT, "tables in the schema public It is a superuser, or a member of a role that may.");
+    owner.run("ROLLBACK");
+    administrator.run("REVOKE makers FROM auditlog_service");
     owner.run(SCRIPT);
     Sql::open(&database).refused("CREATE TABLE mine ()", "permission denied");
 }

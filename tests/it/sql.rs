@@ -47,7 +47,11 @@ impl Sql {
             Self::Sqlite(connection) => connection.batch_execute(sql),
             Self::Postgres(connection) => connection.batch_execute(sql),
         };
-        result.map_err(|error| error.to_string())
+        // With what the database advises.
+        result.map_err(|error| match &error {
+            diesel::result::Error::DatabaseError(_, told) => format!("{error} {}", told.hint().unwrap_or_default()),
+            _ => error.to_string(),
+        })
     }
 
     #[track_caller]
