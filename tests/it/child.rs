@@ -144,7 +144,7 @@ impl ChildServer {
         self.signal("STOP");
         #[cfg(target_os = "linux")]
         while !self.has_stopped() {
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::yield_now();
         }
     }
 

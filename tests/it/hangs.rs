@@ -42,7 +42,7 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
 }
 
 /// Its health, from the time on when it serves.
-async fn serving(app: &TestApp) -> Streaming<HealthCheckResponse> {
+pub async fn serving(app: &TestApp) -> Streaming<HealthCheckResponse> {
     let request = HealthCheckRequest { service: "auditlog.v1.AuditLogService".to_owned() };
     let mut health = HealthClient::new(app.channel.clone()).watch(request).await.unwrap().into_inner();
     until(&mut health, ServingStatus::Serving).await;
@@ -50,7 +50,7 @@ async fn serving(app: &TestApp) -> Streaming<HealthCheckResponse> {
 }
 
 /// Reads until the health is `wanted`.
-async fn until(health: &mut Streaming<HealthCheckResponse>, wanted: ServingStatus) {
+pub async fn until(health: &mut Streaming<HealthCheckResponse>, wanted: ServingStatus) {
     soon(async { while health.message().await.unwrap().unwrap().status() != wanted {} }).await;
 }
 

@@ -21,7 +21,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use crate::postgres::Cluster;
@@ -283,10 +283,10 @@ impl TestApp {
     }
 }
 
-/// What comes between two looks at something that others bring about: it leaves them the processor, which they need for that. How
-/// long it is changes no outcome.
+/// What comes between two looks at something that others bring about: it leaves them the processor, which they need for that.
 pub async fn between_looks() {
-    tokio::time::sleep(Duration::from_millis(5)).await;
+    tokio::task::yield_now().await;
+    std::thread::yield_now();
 }
 
 /// Somebody who calls, with the claims that they send.

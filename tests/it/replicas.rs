@@ -13,11 +13,12 @@ use auditlog::proto::auditlog::v1::{AddUpdateNoteRequest, BatchRecordEventsReque
 use rstest::rstest;
 use tokio::{task::spawn_blocking, time::timeout};
 use tonic::Code;
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_types::StatusExt as _;
 
 use crate::{
     child::{ChildServer, PAST_MILLIS},
+    hangs::{serving, until},
     harness::*,
     load::{Load, Tally},
     postgres::Cluster,
@@ -218,16 +219,11 @@ async fn a_restart_of_the_server_loses_nothing(#[values("fast", "immediate")] mo
 async fn health_follows_the_server() {
     let cluster = Arc::new(Cluster::start(""));
     let app = TestApp::start_on(Database::on(&cluster), |_| {}).await;
-    let request = HealthCheckRequest { service: "auditlog.v1.AuditLogService".to_owned() };
-    let mut health = HealthClient::new(app.channel.clone()).watch(request).await.unwrap().into_inner();
-    let mut become_ = async |wanted: ServingStatus| {
-        while soon(health.message()).await.unwrap().unwrap().status() != wanted {}
-    };
-    become_(ServingStatus::Serving).await;
+    let mut health = serving(&app).await;
     for mode in ["fast", "immediate"] {
         let stopping = Arc::clone(&cluster);
         spawn_blocking(move || stopping.stop(mode)).await.unwrap();
-        become_(ServingStatus::NotServing).await;
+        until(&mut health, ServingStatus::NotServing).await;
         let refused = app.record(&Caller::root(), "tenants/x", event("k", "1")).await.unwrap_err();
         // A connection that nobody has told yet that the server is gone leaves it open what became of the statement.
         let reason = refused.get_details_error_info().unwrap().reason;
@@ -235,7 +231,7 @@ async fn health_follows_the_server() {
         assert_eq!(refused.code(), tonic::Code::Unavailable);
         let starting = Arc::clone(&cluster);
         spawn_blocking(move || starting.resume()).await.unwrap();
-        become_(ServingStatus::Serving).await;
+        until(&mut health, ServingStatus::Serving).await;
         app.record(&Caller::root(), "tenants/x", event("k", "1")).await.unwrap();
     }
 }
@@ -245,12 +241,7 @@ async fn health_follows_the_server() {
 async fn reads_and_health_tell_at_once_that_the_server_has_stopped() {
     let cluster = Arc::new(Cluster::start(""));
     let app = TestApp::start_on(Database::on(&cluster), |_| {}).await;
-    let request = HealthCheckRequest { service: "auditlog.v1.AuditLogService".to_owned() };
-    let mut health = HealthClient::new(app.channel.clone()).watch(request).await.unwrap().into_inner();
-    let mut become_ = async |wanted: ServingStatus| {
-        while soon(health.message()).await.unwrap().unwrap().status() != wanted {}
-    };
-    become_(ServingStatus::Serving).await;
+    let mut health = serving(&app).await;
     let root = Caller::root();
     let read = async || {
         loop {
@@ -264,11 +255,11 @@ async fn reads_and_health_tell_at_once_that_the_server_has_stopped() {
         let stopping = Arc::clone(&cluster);
         spawn_blocking(move || stopping.stop("fast")).await.unwrap();
         let stopped = Instant::now();
-        become_(ServingStatus::NotServing).await;
+        until(&mut health, ServingStatus::NotServing).await;
         assert!(stopped.elapsed() < AT_ONCE, "{:?} after it has stopped", stopped.elapsed());
         let starting = Arc::clone(&cluster);
         spawn_blocking(move || starting.resume()).await.unwrap();
-        become_(ServingStatus::Serving).await;
+        until(&mut health, ServingStatus::Serving).await;
     };
     tokio::select! {
         _ = async { tokio::join!(read(), read(), read()) } => unreachable!("they read for ever"),

@@ -4,6 +4,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
 
 use auditlog::proto::auditlog::v1::Order;
+use tonic::Code;
 
 use crate::{
     harness::*,
@@ -133,8 +134,11 @@ async fn readers_wait_for_each_other_where_the_server_takes_no_more_connections(
     let read = || app.list(&root, list(P));
     let reads = async { tokio::join!(read(), read(), read(), read(), read(), read()) };
     let unlock = async {
-        // Longer than a read waits before it tries to connect by itself.
-        tokio::time::sleep(Duration::from_millis(1500)).await;
+        // One with a deadline that is longer than a read waits before it tries to connect by itself.
+        let mut late = root.call(list(P));
+        late.set_timeout(Duration::from_millis(1500));
+        let late = app.client.clone().list_events(late).await.unwrap_err();
+        assert!([Code::DeadlineExceeded, Code::Cancelled].contains(&late.code()), "{late:?}");
         administrator.run("COMMIT");
     };
     let ((a, b, c, d, e, f), ()) = tokio::join!(reads, unlock);
