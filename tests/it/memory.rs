@@ -44,10 +44,15 @@ impl<'a> Gauge<'a> {
     }
 
     #[track_caller]
-    fn check(mut self, of: &str) {
+    fn check(self, of: &str) {
+        self.check_within(BOUND, of);
+    }
+
+    #[track_caller]
+    fn check_within(mut self, bound: u64, of: &str) {
         self.read();
         let grown = self.most - self.before;
-        assert!(grown < BOUND, "{of} made the server grow by {grown} bytes");
+        assert!(grown < bound, "{of} made the server grow by {grown} bytes");
     }
 }
 
@@ -172,7 +177,9 @@ async fn notes_that_a_page_has_no_room_for_are_not_read(
         assert!(page.events.len() < NOTED && page.events[0].update_notes.len() == 100);
         gauge.read();
     }
-    gauge.check("pages of events with many notes");
+    // The notes of few events and the copies of them take 28 MB, and more where one page after the other is read by another thread;
+    // those of all events 79, and their copies as much again.
+    gauge.check_within(3 * BOUND / 2, "pages of events with many notes");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
